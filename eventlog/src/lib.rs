@@ -1,0 +1,226 @@
+//! The log: where facts are kept, in one order per partition, for ever.
+//!
+//! [`EventLog`] is the port; what its doc comments promise is what every home keeps and what the conformance suite
+//! tries to break. Records are bytes here; [`Batch`] decodes them once for everyone who reads the same stretch.
+
+mod batch;
+mod clock;
+mod error;
+mod topic;
+
+pub use batch::{Batch, Entry, Unreadable};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::LogError;
+pub use topic::Topic;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use schemas::derived::{Incarnation, Origin};
+use schemas::time::Timestamp;
+use smol_str::SmolStr;
+
+/// A partition's number, from 0.
+pub type Partition = u16;
+/// A record's place in its partition, from 0. Offsets grow but may leave gaps.
+pub type Offset = i64;
+
+/// What a log is made of; fixed when it is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Partitions of every topic but `fajma.control`, which has one.
+    pub partitions: u16,
+    /// Which life of the journal this is.
+    pub incarnation: Incarnation,
+}
+
+/// A record to be appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// Where to.
+    pub partition: Partition,
+    /// The key's bytes ([`schemas::ids::Key::text`]).
+    pub key: Bytes,
+    /// The framed record.
+    pub value: Bytes,
+}
+
+/// How much to read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// At most so many records (at least one is returned where there is one).
+    pub records: usize,
+    /// At most so many bytes of keys and values, but at least one record.
+    pub bytes: usize,
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self {
+            records: 4096,
+            bytes: 1 << 20,
+        }
+    }
+}
+
+/// The readable stretch of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset still there.
+    pub start: Offset,
+    /// One past the last durable record.
+    pub end: Offset,
+}
+
+/// How far a processor has come with one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// Every journal record below this offset has had its effect on the derived topic.
+    pub journal: Offset,
+    /// The end of the derived topic's partition when that was so.
+    pub end: Offset,
+}
+
+/// The log. All methods may be called from many tasks at once.
+#[async_trait]
+pub trait EventLog: Debug + Send + Sync + 'static {
+    /// What the log is made of.
+    fn layout(&self) -> Layout;
+
+    /// Appends to the journal, `rejected`, `audit` or `control`; returns each record's offset, in order, once **all**
+    /// are durable. Per partition, log order is the order given. On an error some of them may be there all the same:
+    /// whoever tries again relies on ids.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`], [`LogError::Full`], [`LogError::TooLarge`].
+    async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError>;
+
+    /// Reads durable records at or after `from`, in offset order. Empty means that there is none yet.
+    /// The first record may have a greater offset than `from` (a gap).
+    ///
+    /// # Errors
+    /// [`LogError::OutOfRange`] where `from` is before the start or beyond the end.
+    async fn read(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        from: Offset,
+        limit: Limit,
+    ) -> Result<Arc<Batch>, LogError>;
+
+    /// Returns as soon as [`read`](Self::read) from `from` would give a record.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    async fn wait(&self, topic: Topic, partition: Partition, from: Offset) -> Result<(), LogError>;
+
+    /// What can be read now.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn bounds(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError>;
+
+    /// The first offset whose record was appended at or after `at`; the end where there is none.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn offset_at(&self, topic: Topic, partition: Partition, at: Timestamp) -> Result<Offset, LogError>;
+
+    /// Takes a processor's place on one partition: its states, position and last output as they stand. `output` is the
+    /// derived topic it writes. An earlier owner that still writes does no harm (the origin rule, DESIGN §3).
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`], [`LogError::Corrupt`], [`LogError::OutOfRange`] where the position is older than the
+    /// journal or beyond its end, [`LogError::OtherIncarnation`].
+    async fn claim(&self, processor: &str, output: Topic, partition: Partition)
+    -> Result<Box<dyn Workspace>, LogError>;
+
+    /// How far the derived topic's partition follows the journal.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn reached(&self, output: Topic, partition: Partition) -> Result<Reached, LogError>;
+}
+
+/// A conclusion to be written to a derived topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Where it comes from: strictly greater than that of the output before it.
+    pub origin: Origin,
+    /// The key's bytes.
+    pub key: Bytes,
+    /// The framed record.
+    pub value: Bytes,
+}
+
+/// The state of one key after the journal record at `applied`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The journal offset it has applied.
+    pub applied: Offset,
+    /// The state; `None` where it was removed.
+    pub value: Option<Bytes>,
+}
+
+/// What a processor has done with a stretch of the journal.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Outputs in origin order.
+    pub outputs: Vec<Output>,
+    /// Where the outputs end: every journal record below it has had its effect.
+    pub reached: Offset,
+    /// From time to time: the states changed since the last checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// States and the position that goes with them.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    /// Every state changed since the last checkpoint.
+    pub states: Vec<(SmolStr, Stored)>,
+    /// The next journal offset to process after a restart.
+    pub position: Offset,
+    /// What the whole partition goes by at that position (recorded time, policy): it belongs to the position, not to
+    /// any key, because a restored position may lie before what some keys have already applied.
+    pub context: Bytes,
+}
+
+/// One processor's place on one partition.
+#[async_trait]
+pub trait Workspace: Debug + Send + Sync {
+    /// The next journal offset to process.
+    fn position(&self) -> Offset;
+
+    /// The context saved with that position; empty at the journal's start.
+    fn context(&self) -> Bytes;
+
+    /// The origin of the last record in the output partition. What is computed again up to there is not written again.
+    fn last_origin(&self) -> Option<&Origin>;
+
+    /// The checkpointed states.
+    fn shelf(&self) -> Arc<dyn Shelf>;
+
+    /// Writes outputs and waits until they are durable; only then, where there is a checkpoint, its states, and only
+    /// then its position. After an error nothing may be committed any more: claim again.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`], [`LogError::Full`], [`LogError::Fenced`], [`LogError::TooLarge`].
+    async fn commit(&mut self, work: Work) -> Result<(), LogError>;
+}
+
+/// Checkpointed states, read synchronously by a task when a key is not in memory.
+pub trait Shelf: Send + Sync {
+    /// The state of a key as of the last checkpoint.
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`], [`LogError::Unavailable`].
+    fn get(&self, key: &str) -> Result<Option<Stored>, LogError>;
+
+    /// Visits every state, in key order.
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`], [`LogError::Unavailable`].
+    fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError>;
+}

@@ -1,0 +1,96 @@
+//! The port of the store of views.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use eventlog::{Offset, Partition, Topic};
+use schemas::derived::Origin;
+
+use crate::view::{Cell, Row, View};
+
+/// A whole row to be written, or its removal.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The view.
+    pub view: &'static View,
+    /// Partition and clustering cells.
+    pub key: Vec<Cell>,
+    /// A lower version never overwrites a higher one; of equal versions the greater bytes win.
+    pub version: i64,
+    /// The other cells; `None` removes the row.
+    pub cells: Option<Vec<Cell>>,
+}
+
+/// How far one topic's partition has been projected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// The topic.
+    pub topic: Topic,
+    /// Its partition.
+    pub partition: Partition,
+    /// The next offset to read.
+    pub next: Offset,
+    /// The last origin accepted, for derived topics.
+    pub last_origin: Option<Origin>,
+}
+
+/// Which rows of one partition of a view.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// The partition key, whole.
+    pub partition: Vec<Cell>,
+    /// Clustering cells (a prefix of them) at or after which rows count.
+    pub from: Option<Vec<Cell>>,
+    /// Clustering cells (a prefix of them) before which rows count: exclusive.
+    pub to: Option<Vec<Cell>>,
+    /// From the greatest to the smallest.
+    pub descending: bool,
+    /// At most so many rows.
+    pub limit: usize,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ViewError {
+    /// Try again later.
+    #[error("the store of views is unavailable: {0}")]
+    Unavailable(String),
+    /// The disk is full.
+    #[error("the views' disk is full: {0}")]
+    Full(String),
+    /// The caller's mistake: cells do not fit the view.
+    #[error("the cells do not fit the view {0}")]
+    Misfit(&'static str),
+    /// Stored bytes are damaged: rebuild the views.
+    #[error("damaged: {0}")]
+    Corrupt(String),
+}
+
+/// The store. Writing twice is writing once, in any order.
+#[async_trait]
+pub trait ViewStore: Debug + Send + Sync + 'static {
+    /// Writes changes and then progress: progress never runs ahead of rows, and after a crash both are as of some
+    /// earlier call, rows at least as far as progress.
+    ///
+    /// # Errors
+    /// [`ViewError`]; then any part of the changes may be there, the progress not.
+    async fn apply(&self, changes: Vec<Change>, progress: Option<Progress>) -> Result<(), ViewError>;
+
+    /// How far one topic's partition has been projected; `None` where nothing has.
+    ///
+    /// # Errors
+    /// [`ViewError::Unavailable`].
+    async fn progress(&self, topic: Topic, partition: Partition) -> Result<Option<Progress>, ViewError>;
+
+    /// One row.
+    ///
+    /// # Errors
+    /// [`ViewError::Unavailable`], [`ViewError::Misfit`].
+    async fn get(&self, view: &'static View, key: &[Cell]) -> Result<Option<Row>, ViewError>;
+
+    /// Rows of one partition of a view, in clustering order.
+    ///
+    /// # Errors
+    /// [`ViewError::Unavailable`], [`ViewError::Misfit`].
+    async fn scan(&self, view: &'static View, scan: Scan) -> Result<Vec<Row>, ViewError>;
+}

@@ -1,0 +1,412 @@
+//! Facts as bytes: Confluent framing (`0x00`, 4-byte schema id, big-endian), then the Avro record.
+//!
+//! Bytes of the newest version of a kind this build knows are read directly. Bytes of an older version, or of a newer
+//! one whose schema has been [learnt](Catalogue::learn), are resolved by Avro's rules first.
+
+use std::collections::BTreeMap;
+
+use apache_avro::Schema;
+
+use crate::avro::{self, Avro, Malformed};
+use crate::derived::{Derived, Outcome};
+use crate::journal::{Envelope, Fact};
+use crate::refused::{Rejection, Skip};
+
+/// One version of one kind of record.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Our own schema id, as written in the framing.
+    pub id: u32,
+    /// The record's name, without namespace.
+    pub name: &'static str,
+    /// 1, 2, …
+    pub version: u16,
+    /// The schema, as in `schemas/avro`.
+    pub text: &'static str,
+}
+
+macro_rules! kinds {
+    ($($const:ident = $id:literal, $name:literal, $file:literal;)*) => {
+        $(const $const: u32 = $id;)*
+        /// Every version of every kind ever written, oldest first; of each kind the last is the one that is written.
+        pub const KINDS: &[Kind] = &[
+            $(Kind { id: $id, name: $name, version: 1, text: include_str!(concat!("../avro/", $file, ".avsc")) }),*
+        ];
+    };
+}
+
+kinds! {
+    READING = 1, "Reading", "reading";
+    DEVICE_ALARM = 2, "DeviceAlarm", "device_alarm";
+    SENSOR_STATUS = 3, "SensorStatus", "sensor_status";
+    THRESHOLDS_SET = 4, "ThresholdsSet", "thresholds_set";
+    ALERT_ANSWERED = 5, "AlertAnswered", "alert_answered";
+    CLOCK_TICKED = 6, "ClockTicked", "clock_ticked";
+    POLICY_CHANGED = 7, "PolicyChanged", "policy_changed";
+    PROCESSOR_ACTIVATED = 8, "ProcessorActivated", "processor_activated";
+    SEALED = 9, "Sealed", "sealed";
+    WINDOW_REVISED = 10, "WindowRevised", "window_revised";
+    ALERT_CHANGED = 11, "AlertChanged", "alert_changed";
+    DEVICE_CHANGED = 12, "DeviceChanged", "device_changed";
+    REJECTION = 13, "Rejection", "rejection";
+    SKIP = 14, "Skip", "skip";
+}
+
+/// Bytes that cannot be read as a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No Confluent framing.
+    #[error("not framed: the first byte is not zero or the record is shorter than 5 bytes")]
+    NotFramed,
+    /// A schema nobody has shown us: fetch it and [learn](Catalogue::learn) it, then try again.
+    #[error("schema {0} is not known")]
+    UnknownSchema(u32),
+    /// A kind this build does not know, and which may not be ignored: a newer build is needed.
+    #[error("a record of kind {0} needs a newer version of this program")]
+    UnknownKind(String),
+    /// The bytes are not what their schema says, or the record is of another family than was asked for.
+    #[error("schema {schema_id}: {source}")]
+    Malformed {
+        /// The schema.
+        schema_id: u32,
+        /// What is wrong.
+        source: Malformed,
+    },
+    /// The schemas do not fit together.
+    #[error("schema {schema_id} does not resolve: {reason}")]
+    Unresolvable {
+        /// The schema.
+        schema_id: u32,
+        /// Avro's reason.
+        reason: String,
+    },
+}
+
+/// What a schema id of someone else's means to us.
+#[derive(Debug)]
+enum Learnt {
+    /// A version of a kind we write, by id of our newest.
+    Version { writer: Box<Schema>, ours: u32 },
+    /// A kind we do not know whose schema carries `"fajma.ignorable": true`.
+    Ignorable,
+    /// A kind we do not know.
+    Foreign(String),
+}
+
+/// The schemas that a reader knows beside the newest of this build.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    learnt: BTreeMap<u32, Learnt>,
+}
+
+impl Catalogue {
+    /// This build's own schemas, older versions included.
+    #[must_use]
+    pub fn builtin() -> Self {
+        let mut catalogue = Self::default();
+        for kind in KINDS.iter().filter(|k| newest(k.name).is_some_and(|n| n.id != k.id)) {
+            // A schema of our own always parses: the tests read every one.
+            let _ = catalogue.learn(kind.id, kind.text);
+        }
+        catalogue
+    }
+
+    /// Whether bytes with this id can be judged.
+    #[must_use]
+    pub fn knows(&self, id: u32) -> bool {
+        self.learnt.contains_key(&id) || KINDS.iter().any(|k| k.id == id)
+    }
+
+    /// Takes a schema in, under the id it has in the log's registry.
+    ///
+    /// # Errors
+    /// [`DecodeError::Unresolvable`] where the text is no Avro record schema.
+    pub fn learn(&mut self, id: u32, text: &str) -> Result<(), DecodeError> {
+        let unresolvable = |reason: String| DecodeError::Unresolvable { schema_id: id, reason };
+        let writer = Schema::parse_str(text).map_err(|e| unresolvable(e.to_string()))?;
+        let Schema::Record(record) = &writer else {
+            return Err(unresolvable("not a record".to_owned()));
+        };
+        let name = record.name.to_string();
+        let ignorable = record
+            .attributes
+            .get("fajma.ignorable")
+            .and_then(serde_json::Value::as_bool);
+        let ours = name.strip_prefix("fajma.").and_then(newest).map(|kind| kind.id);
+        let learnt = match (ours, ignorable) {
+            (Some(ours), _) => Learnt::Version {
+                writer: Box::new(writer),
+                ours,
+            },
+            (None, Some(true)) => Learnt::Ignorable,
+            (None, _) => Learnt::Foreign(name),
+        };
+        self.learnt.insert(id, learnt);
+        Ok(())
+    }
+
+    /// The newest kind and body of framed bytes; `None` where the kind may be ignored.
+    fn resolve<'a>(&self, bytes: &'a [u8]) -> Result<(u32, Option<Body<'a>>), DecodeError> {
+        let (id, body) = unframe(bytes)?;
+        match self.learnt.get(&id) {
+            None if KINDS.iter().any(|k| k.id == id) => Ok((id, Some(Body::Direct(body)))),
+            None => Err(DecodeError::UnknownSchema(id)),
+            Some(Learnt::Ignorable) => Ok((id, None)),
+            Some(Learnt::Foreign(name)) => Err(DecodeError::UnknownKind(name.clone())),
+            Some(Learnt::Version { writer, ours }) => {
+                let text = KINDS.iter().find(|k| k.id == *ours).map_or("", |k| k.text);
+                let resolved = resolve(writer, text, body).map_err(|e| DecodeError::Unresolvable {
+                    schema_id: id,
+                    reason: e.to_string(),
+                })?;
+                Ok((*ours, Some(Body::Resolved(resolved))))
+            }
+        }
+    }
+}
+
+/// A record's bytes in the newest version: as they came, or rewritten.
+enum Body<'a> {
+    Direct(&'a [u8]),
+    Resolved(Vec<u8>),
+}
+
+impl std::ops::Deref for Body<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Body::Direct(bytes) => bytes,
+            Body::Resolved(bytes) => bytes,
+        }
+    }
+}
+
+/// The newest version of a kind, by name without namespace.
+#[must_use]
+pub fn newest(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().rev().find(|k| k.name == name)
+}
+
+fn resolve(writer: &Schema, reader: &str, body: &[u8]) -> Result<Vec<u8>, apache_avro::Error> {
+    let reader = Schema::parse_str(reader)?;
+    let mut from = body;
+    let value = apache_avro::from_avro_datum(writer, &mut from, Some(&reader))?;
+    apache_avro::to_avro_datum(&reader, value)
+}
+
+/// The schema id and the record of framed bytes.
+///
+/// # Errors
+/// [`DecodeError::NotFramed`].
+pub fn unframe(bytes: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
+    match bytes {
+        [0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
+        _ => Err(DecodeError::NotFramed),
+    }
+}
+
+fn frame(id: u32, out: &mut Vec<u8>) {
+    out.push(0);
+    out.extend_from_slice(&id.to_be_bytes());
+}
+
+/// Appends a journal record.
+pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
+    let id = match &envelope.fact {
+        Fact::Reading(_) => READING,
+        Fact::DeviceAlarm(_) => DEVICE_ALARM,
+        Fact::SensorStatus(_) => SENSOR_STATUS,
+        Fact::ThresholdsSet(_) => THRESHOLDS_SET,
+        Fact::AlertAnswered(_) => ALERT_ANSWERED,
+        Fact::ClockTicked(_) => CLOCK_TICKED,
+        Fact::PolicyChanged(_) => POLICY_CHANGED,
+        Fact::ProcessorActivated(_) => PROCESSOR_ACTIVATED,
+        Fact::Sealed(_) => SEALED,
+        Fact::Unknown { schema_id } => *schema_id,
+    };
+    frame(id, out);
+    envelope.id.write(out);
+    envelope.key.write(out);
+    envelope.measured_at.write(out);
+    envelope.gateway_at.write(out);
+    envelope.received_at.write(out);
+    envelope.clock.write(out);
+    envelope.cause.write(out);
+    match &envelope.fact {
+        Fact::Reading(body) => body.write(out),
+        Fact::DeviceAlarm(body) => body.write(out),
+        Fact::SensorStatus(body) => body.write(out),
+        Fact::ThresholdsSet(body) => body.write(out),
+        Fact::AlertAnswered(body) => body.write(out),
+        Fact::ClockTicked(body) => body.write(out),
+        Fact::PolicyChanged(body) => body.write(out),
+        Fact::ProcessorActivated(body) => body.write(out),
+        Fact::Sealed(body) => body.write(out),
+        Fact::Unknown { .. } => {}
+    }
+}
+
+/// Reads a journal record.
+///
+/// # Errors
+/// [`DecodeError`], by what can be done about it.
+pub fn decode(bytes: &[u8], catalogue: &Catalogue) -> Result<Envelope, DecodeError> {
+    let (schema_id, body) = catalogue.resolve(bytes)?;
+    let Some(body) = body else {
+        return Ok(ignored(schema_id));
+    };
+    read_envelope(schema_id, &body).map_err(|source| DecodeError::Malformed { schema_id, source })
+}
+
+fn read_envelope(schema_id: u32, mut from: &[u8]) -> Result<Envelope, Malformed> {
+    let from = &mut from;
+    let envelope = Envelope {
+        id: Avro::read(from)?,
+        key: Avro::read(from)?,
+        measured_at: Avro::read(from)?,
+        gateway_at: Avro::read(from)?,
+        received_at: Avro::read(from)?,
+        clock: Avro::read(from)?,
+        cause: Avro::read(from)?,
+        fact: match schema_id {
+            READING => Fact::Reading(Avro::read(from)?),
+            DEVICE_ALARM => Fact::DeviceAlarm(Avro::read(from)?),
+            SENSOR_STATUS => Fact::SensorStatus(Avro::read(from)?),
+            THRESHOLDS_SET => Fact::ThresholdsSet(Avro::read(from)?),
+            ALERT_ANSWERED => Fact::AlertAnswered(Avro::read(from)?),
+            CLOCK_TICKED => Fact::ClockTicked(Avro::read(from)?),
+            POLICY_CHANGED => Fact::PolicyChanged(Avro::read(from)?),
+            PROCESSOR_ACTIVATED => Fact::ProcessorActivated(Avro::read(from)?),
+            SEALED => Fact::Sealed(Avro::read(from)?),
+            _ => return Err(Malformed::Invalid("a journal record's kind")),
+        },
+    };
+    if from.is_empty() {
+        Ok(envelope)
+    } else {
+        Err(Malformed::LeftOver(from.len()))
+    }
+}
+
+/// What stands for a record that may be ignored.
+fn ignored(schema_id: u32) -> Envelope {
+    use crate::{ids, journal::ClockQuality, time::Timestamp};
+    Envelope {
+        id: ids::EventId([0; 16]),
+        key: ids::Key::Nobody,
+        measured_at: Timestamp::default(),
+        gateway_at: None,
+        received_at: Timestamp::default(),
+        clock: ClockQuality::Server,
+        cause: None,
+        fact: Fact::Unknown { schema_id },
+    }
+}
+
+/// Appends a derived record.
+pub fn encode_derived(derived: &Derived, out: &mut Vec<u8>) {
+    frame(
+        match &derived.outcome {
+            Outcome::Window(_) => WINDOW_REVISED,
+            Outcome::Alert(_) => ALERT_CHANGED,
+            Outcome::Device(_) => DEVICE_CHANGED,
+        },
+        out,
+    );
+    derived.id.write(out);
+    derived.key.write(out);
+    derived.origin.write(out);
+    derived.recorded_at.write(out);
+    match &derived.outcome {
+        Outcome::Window(body) => body.write(out),
+        Outcome::Alert(body) => body.write(out),
+        Outcome::Device(body) => body.write(out),
+    }
+}
+
+/// Reads a derived record; `None` where it is of a kind that may be ignored.
+///
+/// # Errors
+/// [`DecodeError`], by what can be done about it.
+pub fn decode_derived(bytes: &[u8], catalogue: &Catalogue) -> Result<Option<Derived>, DecodeError> {
+    let (schema_id, body) = catalogue.resolve(bytes)?;
+    let Some(body) = body else { return Ok(None) };
+    read_derived(schema_id, &body)
+        .map(Some)
+        .map_err(|source| DecodeError::Malformed { schema_id, source })
+}
+
+fn read_derived(schema_id: u32, mut from: &[u8]) -> Result<Derived, Malformed> {
+    let from = &mut from;
+    let derived = Derived {
+        id: Avro::read(from)?,
+        key: Avro::read(from)?,
+        origin: Avro::read(from)?,
+        recorded_at: Avro::read(from)?,
+        outcome: match schema_id {
+            WINDOW_REVISED => Outcome::Window(Avro::read(from)?),
+            ALERT_CHANGED => Outcome::Alert(Avro::read(from)?),
+            DEVICE_CHANGED => Outcome::Device(Avro::read(from)?),
+            _ => return Err(Malformed::Invalid("a derived record's kind")),
+        },
+    };
+    if from.is_empty() {
+        Ok(derived)
+    } else {
+        Err(Malformed::LeftOver(from.len()))
+    }
+}
+
+/// A record that stands alone: without the header of the journal or of derived topics.
+pub trait Plain: Avro {
+    /// The id of its newest schema.
+    const SCHEMA: u32;
+}
+
+impl Plain for Rejection {
+    const SCHEMA: u32 = REJECTION;
+}
+
+impl Plain for Skip {
+    const SCHEMA: u32 = SKIP;
+}
+
+/// Appends a record that stands alone.
+pub fn encode_plain<T: Plain>(record: &T, out: &mut Vec<u8>) {
+    frame(T::SCHEMA, out);
+    record.write(out);
+}
+
+/// Reads a record that stands alone; `None` where it is of a kind that may be ignored.
+///
+/// # Errors
+/// [`DecodeError`], by what can be done about it.
+pub fn decode_plain<T: Plain>(bytes: &[u8], catalogue: &Catalogue) -> Result<Option<T>, DecodeError> {
+    let (schema_id, body) = catalogue.resolve(bytes)?;
+    let Some(body) = body else { return Ok(None) };
+    if schema_id != T::SCHEMA {
+        return Err(DecodeError::Malformed {
+            schema_id,
+            source: Malformed::Invalid("the record's kind"),
+        });
+    }
+    avro::whole(&body)
+        .map(Some)
+        .map_err(|source| DecodeError::Malformed { schema_id, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_schema_parses_under_its_name() {
+        for kind in KINDS {
+            let schema = Schema::parse_str(kind.text).unwrap_or_else(|e| panic!("{}: {e}", kind.name));
+            let Schema::Record(record) = schema else {
+                panic!("{} is no record", kind.name)
+            };
+            assert_eq!(record.name.to_string(), format!("fajma.{}", kind.name));
+        }
+    }
+}

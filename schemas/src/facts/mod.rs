@@ -1,0 +1,15 @@
+//! The bodies of facts: one file per kind. What surrounds them is in [`crate::journal`] and [`crate::derived`].
+
+mod alert;
+mod device;
+mod reading;
+mod staff;
+mod system;
+mod window;
+
+pub use alert::*;
+pub use device::*;
+pub use reading::*;
+pub use staff::*;
+pub use system::*;
+pub use window::*;

@@ -1,0 +1,103 @@
+//! What happened in the world: facts in the journal, with their circumstances.
+
+use crate::avro::symbols;
+use crate::facts::{
+    AlertAnswered, ClockTicked, DeviceAlarm, PolicyChanged, ProcessorActivated, Reading, Sealed, SensorStatus,
+    ThresholdsSet,
+};
+use crate::ids::{EventId, Key};
+use crate::time::Timestamp;
+
+symbols! {
+    /// How far the device's clock can be trusted.
+    pub enum ClockQuality {
+        /// The device gave a time within what is allowed.
+        Device = "device",
+        /// The device gave no time: it is ours, at arrival.
+        Arrival = "arrival",
+        /// The moment is the server's own (ticks, commands).
+        Server = "server",
+    }
+}
+
+/// A fact and its circumstances. Never changed once appended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// Same id, same fact.
+    pub id: EventId,
+    /// Whom it is about; chooses the partition.
+    pub key: Key,
+    /// When it happened, by the clock that saw it.
+    pub measured_at: Timestamp,
+    /// When a gateway took it, where one did.
+    pub gateway_at: Option<Timestamp>,
+    /// When it reached our door, by our clock.
+    pub received_at: Timestamp,
+    /// Whose clock `measured_at` is.
+    pub clock: ClockQuality,
+    /// The fact that led to this one.
+    pub cause: Option<EventId>,
+    /// The fact.
+    pub fact: Fact,
+}
+
+/// Every kind of fact a journal holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// A sensor measured something.
+    Reading(Reading),
+    /// A device raised an alarm by itself.
+    DeviceAlarm(DeviceAlarm),
+    /// A sensor said how it is.
+    SensorStatus(SensorStatus),
+    /// Somebody set a patient's limits.
+    ThresholdsSet(ThresholdsSet),
+    /// Somebody answered an alert.
+    AlertAnswered(AlertAnswered),
+    /// Recorded time moved on.
+    ClockTicked(ClockTicked),
+    /// What processors go by changed.
+    PolicyChanged(PolicyChanged),
+    /// A version of a processor took over.
+    ProcessorActivated(ProcessorActivated),
+    /// A fact that only the holder of a key can read.
+    Sealed(Sealed),
+    /// A kind this build does not know and whose schema says that it may be ignored.
+    Unknown {
+        /// Its schema.
+        schema_id: u32,
+    },
+}
+
+impl Fact {
+    /// Whether every key of the partition is concerned.
+    #[must_use]
+    pub const fn is_for_all(&self) -> bool {
+        matches!(
+            self,
+            Self::ClockTicked(_) | Self::PolicyChanged(_) | Self::ProcessorActivated(_)
+        )
+    }
+
+    /// The sensor that spoke, where one did.
+    #[must_use]
+    pub const fn sensor(&self) -> Option<&crate::ids::SensorId> {
+        match self {
+            Self::Reading(r) => Some(&r.sensor_id),
+            Self::DeviceAlarm(a) => Some(&a.sensor_id),
+            Self::SensorStatus(s) => Some(&s.sensor_id),
+            _ => None,
+        }
+    }
+}
+
+/// A fact with its place in the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// Its offset in its partition.
+    pub offset: i64,
+    /// When the log took it, by the log's clock.
+    pub appended_at: Timestamp,
+    /// The fact and its circumstances.
+    pub envelope: Envelope,
+}
