@@ -1,8 +1,37 @@
-.PHONY: up test lint
-up:
-	cargo run --release -p app -- up
-test:
-	cargo test --workspace
-lint:
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+# Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
+.PHONY: up build test lint bench sim kill-loop tools
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+FAJMA  := $(TARGET)/release/fajma
+CRATES := schemas eventlog ingest processors projections api app benches
+
+up: build                ## everything in one process, with three simulated patients (UP="--data DIR" for your own flags)
+	$(FAJMA) up $(or $(UP),--demo 3)
+
+build: tools             ## the release binary, at $(TARGET)/release/fajma
+	cargo build --release --locked -p app --bin fajma
+
+test: tools              ## every test
+	cargo test --workspace --locked
+
+lint: tools              ## format and clippy, where they are installed
+	@if cargo fmt --version >/dev/null 2>&1; then cargo fmt --all --check; \
+	 else echo "NOT RUN: cargo fmt (rustup component add rustfmt)"; fi
+	@if cargo clippy --version >/dev/null 2>&1; then cargo clippy --workspace --all-targets --locked -- -D warnings; \
+	 else echo "NOT RUN: cargo clippy (rustup component add clippy)"; fi
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
+	 else echo "NOT RUN: cargo deny (cargo install cargo-deny)"; fi
+
+bench: tools             ## the figures of the budget
+	cargo bench --locked -p benches
+
+sim: build               ## simulated patients against a running server (SIM="--patients 100 --rate 500 --to http://…")
+	$(FAJMA) simulate $(or $(SIM),--patients 10 --rate 20 --to mqtt://127.0.0.1:1883)
+
+kill-loop: tools         ## the server killed 50 times under load, then every promise checked (KILLS=n SEED=n)
+	cargo build --locked -p app --bins
+	$(TARGET)/debug/fajma-killloop --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
+
+tools:
+	@command -v cc >/dev/null || { echo "No C compiler: sudo apt-get install -y build-essential"; exit 1; }
+	@command -v cargo >/dev/null || { echo "No cargo: curl -sSf https://sh.rustup.rs | sh -s -- -y && . ~/.cargo/env"; exit 1; }
