@@ -2,16 +2,19 @@
 //!
 //! Pure: no clock, no I/O, no randomness, no `tokio`. Everything here is a value or a function of values.
 //!
-//! Reading order: [`ids`], [`time`], [`metric`] and [`unit`] (what is measured), [`journal`] (what happened in the
-//! world), [`derived`] (what processors concluded), [`policy`] (what they go by), [`avro`] and [`codec`] (bytes).
+//! Reading order: [`ids`], [`time`], [`metric`], [`catalogue`] and [`unit`] (what is measured), [`journal`] (what
+//! happened in the world), [`derived`] (what processors concluded), [`policy`] and [`limits`] (what they go by),
+//! [`avro`] and [`codec`] (bytes).
 
 pub mod access;
 pub mod avro;
+pub mod catalogue;
 pub mod codec;
 pub mod derived;
 pub mod facts;
 pub mod ids;
 pub mod journal;
+pub mod limits;
 pub mod metric;
 pub mod partition;
 pub mod policy;

@@ -1,6 +1,8 @@
-//! What can be measured.
+//! What can be measured. What is known about each metric (codes, unit, ranges) is in [`crate::catalogue`].
 
 use crate::avro::{self, Avro, Malformed};
+
+pub use crate::catalogue::{Form, Info, Range};
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $variant:ident = $text:literal),* $(,)?) => {

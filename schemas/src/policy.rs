@@ -1,8 +1,9 @@
 //! What processors go by: a fact in the journal, never a line in a configuration file.
 
 use crate::avro::record;
+use crate::catalogue;
 use crate::facts::Limits;
-use crate::metric::Metric;
+use crate::metric::{Form, Metric};
 use crate::time::Span;
 
 record! {
@@ -40,5 +41,266 @@ record! {
         pub fresh_for: Span,
         /// How each metric is watched.
         pub rules: Vec<MetricRule>,
+    }
+}
+
+impl Policy {
+    /// The rule of a metric, where the policy has one.
+    #[must_use]
+    pub fn rule(&self, metric: Metric) -> Option<&MetricRule> {
+        // In a whole policy the rules stand in the catalogue's order, so the first look is the last.
+        self.rules
+            .get(metric as usize)
+            .filter(|rule| rule.metric == metric)
+            .or_else(|| self.rules.iter().find(|rule| rule.metric == metric))
+    }
+
+    /// What a new installation goes by: adults of 16 years and more, not pregnant. A clinician must review it.
+    ///
+    /// Bands are those of NEWS2 (Royal College of Physicians 2017; 3, 2 and 1 points are CRITICAL, WARNING and INFO),
+    /// SpO2 on scale 1; glucose after the international consensus on time in range (Battelino 2019; below 54 mg/dL is
+    /// level 2 hypoglycaemia); the rest is this project's proposal. Persistence and deadbands follow what cut alarms in
+    /// published ICU studies (Welch 2011, Görges 2009, Lansdowne 2016).
+    ///
+    /// `allowed_skew` is 5 minutes: bedside and phone clocks set by hand or by the mobile network stay within it, and a
+    /// clock that is further ahead would otherwise drag a window, and "latest", into the future. `fresh_for` is 10
+    /// minutes: longer than any store-and-forward of a working link, shorter than anything a doctor calls "now".
+    #[must_use]
+    pub fn standard() -> Self {
+        Self {
+            catalogue: catalogue::VERSION,
+            allowed_skew: Span::minutes(5),
+            lateness: Span::days(7),
+            fresh_for: Span::minutes(10),
+            rules: Metric::ALL
+                .iter()
+                .filter(|metric| metric.info().form != Form::Waveform)
+                .map(|metric| standard_rule(*metric))
+                .collect(),
+        }
+    }
+}
+
+/// Low limits, from critical to info.
+type Low = [Option<f64>; 3];
+/// High limits, from info to critical.
+type High = [Option<f64>; 3];
+
+const NONE: [Option<f64>; 3] = [None, None, None];
+
+const fn limits(low: Low, high: High) -> Limits {
+    Limits {
+        critical_low: low[0],
+        warning_low: low[1],
+        info_low: low[2],
+        info_high: high[0],
+        warning_high: high[1],
+        critical_high: high[2],
+    }
+}
+
+/// Default limits. A limit is reached at or beyond it; what the tables say with "less than" or "more than" is written
+/// one tenth further out, finer than any device reports.
+const fn standard_limits(metric: Metric) -> Limits {
+    match metric {
+        // NEWS2: ≤40 | 41–50 | 91–110 | 111–130 | ≥131
+        Metric::HeartRate => limits([Some(40.0), None, Some(50.0)], [Some(91.0), Some(111.0), Some(131.0)]),
+        // NEWS2 scale 1: ≤91 | 92–93 | 94–95
+        Metric::Spo2 => limits([Some(91.0), Some(93.0), Some(95.0)], NONE),
+        // NEWS2: ≤8 | 9–11 | 21–24 | ≥25
+        Metric::RespiratoryRate => limits([Some(8.0), None, Some(11.0)], [None, Some(21.0), Some(25.0)]),
+        // NEWS2: ≤90 | 91–100 | 101–110 | ≥220; above 180 is a hypertensive crisis, which NEWS2 does not score
+        Metric::Systolic => limits([Some(90.0), Some(100.0), Some(110.0)], [None, Some(180.1), Some(220.0)]),
+        // above 120 is a hypertensive crisis
+        Metric::Diastolic => limits(NONE, [None, Some(120.1), None]),
+        // NEWS2: ≤35.0 | 35.1–36.0 | 38.1–39.0 | ≥39.1
+        Metric::BodyTemperature => limits([Some(35.0), None, Some(36.0)], [Some(38.1), Some(39.1), None]),
+        // <54 | 54–69 | 181–250 | 251–400 | >400
+        Metric::BloodGlucose => limits([Some(53.9), Some(69.9), None], [Some(181.0), Some(251.0), Some(400.1)]),
+        // <25 | <30 | 30–34 | 46–50 | >50 | >60
+        Metric::Etco2 => limits(
+            [Some(24.9), Some(29.9), Some(34.0)],
+            [Some(46.0), Some(50.1), Some(60.1)],
+        ),
+        // A fall as a reading; the device's own alarm of a fall is CRITICAL at once.
+        Metric::Fall => limits(NONE, [None, Some(1.0), None]),
+        // >38 | >45, held for half an hour
+        Metric::AmbientTemperature => limits(NONE, [None, Some(38.1), Some(45.1)]),
+        // <5 | <10 | <20, technical
+        Metric::Battery => limits([Some(4.9), Some(9.9), Some(19.9)], NONE),
+        Metric::MeanPressure
+        | Metric::Weight
+        | Metric::PerfusionIndex
+        | Metric::HrvSdnn
+        | Metric::Steps
+        | Metric::PeakFlow
+        | Metric::AmbientHumidity
+        | Metric::Ecg
+        | Metric::Ppg => limits(NONE, NONE),
+    }
+}
+
+/// How one metric is watched by default: seconds to raise, seconds to clear, deadband, extremes.
+fn standard_rule(metric: Metric) -> MetricRule {
+    // A stream is a sensor that stays on the patient; everything else is taken now and then and counts reading by
+    // reading.
+    let (stream, deadband, extremes) = match metric {
+        Metric::HeartRate => (Some((10, 30)), 5.0, [Some(29.9), Some(180.1)]),
+        Metric::Spo2 => (Some((15, 30)), 2.0, [Some(84.9), None]),
+        Metric::RespiratoryRate => (Some((30, 60)), 2.0, [None, None]),
+        Metric::Etco2 => (Some((15, 30)), 2.0, [None, None]),
+        Metric::PerfusionIndex => (Some((30, 60)), 0.2, [None, None]),
+        Metric::AmbientTemperature => (Some((1_800, 1_800)), 1.0, [None, None]),
+        Metric::AmbientHumidity => (Some((1_800, 1_800)), 5.0, [None, None]),
+        Metric::Battery => (Some((0, 0)), 2.0, [None, None]),
+        Metric::Fall | Metric::Steps | Metric::Ecg | Metric::Ppg => (Some((0, 0)), 0.0, [None, None]),
+        Metric::Systolic => (None, 5.0, [Some(69.9), Some(220.1)]),
+        Metric::Diastolic | Metric::MeanPressure => (None, 3.0, [None, None]),
+        Metric::BodyTemperature => (None, 0.2, [None, Some(41.0)]),
+        Metric::BloodGlucose => (None, 5.0, [Some(53.9), None]),
+        Metric::Weight => (None, 0.2, [None, None]),
+        Metric::HrvSdnn => (None, 5.0, [None, None]),
+        Metric::PeakFlow => (None, 10.0, [None, None]),
+    };
+    let (raise_after, clear_after) = stream.unwrap_or((0, 0));
+    MetricRule {
+        metric,
+        limits: standard_limits(metric),
+        raise_after: Span::seconds(raise_after),
+        clear_after: Span::seconds(clear_after),
+        deadband,
+        spot: stream.is_none(),
+        extreme_low: extremes[0],
+        extreme_high: extremes[1],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Severity;
+
+    /// NEWS2's table, point by point (Royal College of Physicians 2017), and the bands of the other metrics.
+    #[test]
+    fn a_value_gets_the_severity_of_its_points() {
+        use Metric::*;
+        use Severity::*;
+        let policy = Policy::standard();
+        for (metric, values) in [
+            (
+                HeartRate,
+                &[
+                    (40.0, Some(Critical)),
+                    (41.0, Some(Info)),
+                    (50.0, Some(Info)),
+                    (51.0, None),
+                    (90.0, None),
+                    (91.0, Some(Info)),
+                    (110.0, Some(Info)),
+                    (111.0, Some(Warning)),
+                    (131.0, Some(Critical)),
+                ][..],
+            ),
+            (
+                Spo2,
+                &[
+                    (91.0, Some(Critical)),
+                    (92.0, Some(Warning)),
+                    (94.0, Some(Info)),
+                    (96.0, None),
+                    (100.0, None),
+                ],
+            ),
+            (
+                RespiratoryRate,
+                &[
+                    (8.0, Some(Critical)),
+                    (9.0, Some(Info)),
+                    (12.0, None),
+                    (20.0, None),
+                    (21.0, Some(Warning)),
+                    (25.0, Some(Critical)),
+                ],
+            ),
+            (
+                Systolic,
+                &[
+                    (90.0, Some(Critical)),
+                    (100.0, Some(Warning)),
+                    (110.0, Some(Info)),
+                    (111.0, None),
+                    (180.0, None),
+                    (181.0, Some(Warning)),
+                    (220.0, Some(Critical)),
+                ],
+            ),
+            (
+                BodyTemperature,
+                &[
+                    (35.0, Some(Critical)),
+                    (35.1, Some(Info)),
+                    (36.1, None),
+                    (38.0, None),
+                    (38.1, Some(Info)),
+                    (39.1, Some(Warning)),
+                ],
+            ),
+            (
+                BloodGlucose,
+                &[
+                    (53.0, Some(Critical)),
+                    (54.0, Some(Warning)),
+                    (69.0, Some(Warning)),
+                    (70.0, None),
+                    (180.0, None),
+                    (181.0, Some(Info)),
+                    (251.0, Some(Warning)),
+                    (400.0, Some(Warning)),
+                    (401.0, Some(Critical)),
+                ],
+            ),
+            (
+                Battery,
+                &[
+                    (4.0, Some(Critical)),
+                    (5.0, Some(Warning)),
+                    (10.0, Some(Info)),
+                    (20.0, None),
+                ],
+            ),
+        ] {
+            let rule = policy.rule(metric).expect("a rule");
+            for (value, severity) in values {
+                assert_eq!(
+                    rule.limits.band(*value).map(|b| b.severity),
+                    *severity,
+                    "{metric} {value}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_and_event_has_a_rule_whose_limits_make_sense() {
+        let policy = Policy::standard();
+        for metric in Metric::ALL {
+            let rule = policy.rule(*metric);
+            assert_eq!(rule.is_some(), metric.info().form != Form::Waveform, "{metric}");
+            if let Some(rule) = rule {
+                assert_eq!((rule.metric, rule.limits.check(*metric)), (*metric, Ok(())));
+                assert!(!rule.spot || rule.raise_after == Span::ZERO);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_is_found_in_any_order() {
+        let mut policy = Policy::standard();
+        policy.rules.reverse();
+        for rule in &policy.rules {
+            assert_eq!(policy.rule(rule.metric), Some(rule));
+        }
+        policy.rules.clear();
+        assert_eq!(policy.rule(Metric::Spo2), None);
     }
 }
