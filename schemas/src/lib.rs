@@ -14,6 +14,7 @@ pub mod derived;
 pub mod facts;
 pub mod ids;
 pub mod journal;
+pub mod json;
 pub mod limits;
 pub mod metric;
 pub mod partition;

@@ -88,7 +88,7 @@ impl Limits {
         BY_SEVERITY.iter().find_map(|&severity| {
             let low = self.limit(severity, Side::Low).filter(|limit| value <= *limit);
             let high = self.limit(severity, Side::High).filter(|limit| value >= *limit);
-            let (limit, side) = low.map(|l| (l, Side::Low)).or(high.map(|l| (l, Side::High)))?;
+            let (limit, side) = low.map(|l| (l, Side::Low)).or_else(|| high.map(|l| (l, Side::High)))?;
             Some(Breach { severity, limit, side })
         })
     }
