@@ -2,10 +2,20 @@
 //!
 //! Bytes of the newest version of a kind this build knows are read directly. Bytes of an older version, or of a newer
 //! one whose schema has been [learnt](Catalogue::learn), are resolved by Avro's rules first.
+//!
+//! A schema that has been written never changes (`golden/` holds each version's form and bytes for ever): to change a
+//! kind, copy its `.avsc` under a new name, give it the next free id and version in [`KINDS`], below the older one, and
+//! give every new field a default, so that the older version can still be read.
+//!
+//! Symbols of enums are the texts of the JSON form. Where a text is no Avro name (`1m`), the schema's symbol has an
+//! underscore before it (`_1m`); only the position is written, so the bytes do not show it.
 
 use std::collections::BTreeMap;
 
 use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::schema_compatibility::SchemaCompatibility;
+use apache_avro::writer::datum::GenericDatumWriter;
 
 use crate::avro::{self, Avro, Malformed};
 use crate::derived::{Derived, Outcome};
@@ -26,30 +36,30 @@ pub struct Kind {
 }
 
 macro_rules! kinds {
-    ($($const:ident = $id:literal, $name:literal, $file:literal;)*) => {
+    ($($const:ident = $id:literal, $name:literal, $version:literal, $file:literal;)*) => {
         $(const $const: u32 = $id;)*
         /// Every version of every kind ever written, oldest first; of each kind the last is the one that is written.
         pub const KINDS: &[Kind] = &[
-            $(Kind { id: $id, name: $name, version: 1, text: include_str!(concat!("../avro/", $file, ".avsc")) }),*
+            $(Kind { id: $id, name: $name, version: $version, text: include_str!(concat!("../avro/", $file, ".avsc")) }),*
         ];
     };
 }
 
 kinds! {
-    READING = 1, "Reading", "reading";
-    DEVICE_ALARM = 2, "DeviceAlarm", "device_alarm";
-    SENSOR_STATUS = 3, "SensorStatus", "sensor_status";
-    THRESHOLDS_SET = 4, "ThresholdsSet", "thresholds_set";
-    ALERT_ANSWERED = 5, "AlertAnswered", "alert_answered";
-    CLOCK_TICKED = 6, "ClockTicked", "clock_ticked";
-    POLICY_CHANGED = 7, "PolicyChanged", "policy_changed";
-    PROCESSOR_ACTIVATED = 8, "ProcessorActivated", "processor_activated";
-    SEALED = 9, "Sealed", "sealed";
-    WINDOW_REVISED = 10, "WindowRevised", "window_revised";
-    ALERT_CHANGED = 11, "AlertChanged", "alert_changed";
-    DEVICE_CHANGED = 12, "DeviceChanged", "device_changed";
-    REJECTION = 13, "Rejection", "rejection";
-    SKIP = 14, "Skip", "skip";
+    READING = 1, "Reading", 1, "reading";
+    DEVICE_ALARM = 2, "DeviceAlarm", 1, "device_alarm";
+    SENSOR_STATUS = 3, "SensorStatus", 1, "sensor_status";
+    THRESHOLDS_SET = 4, "ThresholdsSet", 1, "thresholds_set";
+    ALERT_ANSWERED = 5, "AlertAnswered", 1, "alert_answered";
+    CLOCK_TICKED = 6, "ClockTicked", 1, "clock_ticked";
+    POLICY_CHANGED = 7, "PolicyChanged", 1, "policy_changed";
+    PROCESSOR_ACTIVATED = 8, "ProcessorActivated", 1, "processor_activated";
+    SEALED = 9, "Sealed", 1, "sealed";
+    WINDOW_REVISED = 10, "WindowRevised", 1, "window_revised";
+    ALERT_CHANGED = 11, "AlertChanged", 1, "alert_changed";
+    DEVICE_CHANGED = 12, "DeviceChanged", 1, "device_changed";
+    REJECTION = 13, "Rejection", 1, "rejection";
+    SKIP = 14, "Skip", 1, "skip";
 }
 
 /// Bytes that cannot be read as a record.
@@ -85,8 +95,10 @@ pub enum DecodeError {
 /// What a schema id of someone else's means to us.
 #[derive(Debug)]
 enum Learnt {
-    /// A version of a kind we write, by id of our newest.
-    Version { writer: Box<Schema>, ours: u32 },
+    /// The very schema that we write, under another id.
+    Same(u32),
+    /// Another version of a kind we write: how it was written, how we read it, and the id of the latter.
+    Version { schemas: Box<(Schema, Schema)>, ours: u32 },
     /// A kind we do not know whose schema carries `"fajma.ignorable": true`.
     Ignorable,
     /// A kind we do not know.
@@ -120,7 +132,8 @@ impl Catalogue {
     /// Takes a schema in, under the id it has in the log's registry.
     ///
     /// # Errors
-    /// [`DecodeError::Unresolvable`] where the text is no Avro record schema.
+    /// [`DecodeError::Unresolvable`] where the text is no Avro record schema, or one of a kind of ours that our newest
+    /// version cannot read.
     pub fn learn(&mut self, id: u32, text: &str) -> Result<(), DecodeError> {
         let unresolvable = |reason: String| DecodeError::Unresolvable { schema_id: id, reason };
         let writer = Schema::parse_str(text).map_err(|e| unresolvable(e.to_string()))?;
@@ -132,12 +145,20 @@ impl Catalogue {
             .attributes
             .get("fajma.ignorable")
             .and_then(serde_json::Value::as_bool);
-        let ours = name.strip_prefix("fajma.").and_then(newest).map(|kind| kind.id);
+        let ours = name.strip_prefix("fajma.").and_then(newest);
         let learnt = match (ours, ignorable) {
-            (Some(ours), _) => Learnt::Version {
-                writer: Box::new(writer),
-                ours,
-            },
+            (Some(kind), _) => {
+                let reader = Schema::parse_str(kind.text).map_err(|e| unresolvable(e.to_string()))?;
+                if reader.canonical_form() == writer.canonical_form() {
+                    Learnt::Same(kind.id)
+                } else {
+                    SchemaCompatibility::can_read(&writer, &reader).map_err(|e| unresolvable(e.to_string()))?;
+                    Learnt::Version {
+                        schemas: Box::new((writer, reader)),
+                        ours: kind.id,
+                    }
+                }
+            }
             (None, Some(true)) => Learnt::Ignorable,
             (None, _) => Learnt::Foreign(name),
         };
@@ -153,12 +174,10 @@ impl Catalogue {
             None => Err(DecodeError::UnknownSchema(id)),
             Some(Learnt::Ignorable) => Ok((id, None)),
             Some(Learnt::Foreign(name)) => Err(DecodeError::UnknownKind(name.clone())),
-            Some(Learnt::Version { writer, ours }) => {
-                let text = KINDS.iter().find(|k| k.id == *ours).map_or("", |k| k.text);
-                let resolved = resolve(writer, text, body).map_err(|e| DecodeError::Unresolvable {
-                    schema_id: id,
-                    reason: e.to_string(),
-                })?;
+            Some(Learnt::Same(ours)) => Ok((*ours, Some(Body::Direct(body)))),
+            Some(Learnt::Version { schemas, ours }) => {
+                let resolved = resolve(&schemas.0, &schemas.1, body)
+                    .map_err(|reason| DecodeError::Unresolvable { schema_id: id, reason })?;
                 Ok((*ours, Some(Body::Resolved(resolved))))
             }
         }
@@ -187,11 +206,21 @@ pub fn newest(name: &str) -> Option<&'static Kind> {
     KINDS.iter().rev().find(|k| k.name == name)
 }
 
-fn resolve(writer: &Schema, reader: &str, body: &[u8]) -> Result<Vec<u8>, apache_avro::Error> {
-    let reader = Schema::parse_str(reader)?;
+/// A record as `reader` would have written it.
+fn resolve(writer: &Schema, reader: &Schema, body: &[u8]) -> Result<Vec<u8>, String> {
     let mut from = body;
-    let value = apache_avro::from_avro_datum(writer, &mut from, Some(&reader))?;
-    apache_avro::to_avro_datum(&reader, value)
+    let value = GenericDatumReader::builder(writer)
+        .reader_schema(reader)
+        .build()
+        .and_then(|datum| datum.read_value(&mut from))
+        .map_err(|e| e.to_string())?;
+    if !from.is_empty() {
+        return Err(Malformed::LeftOver(from.len()).to_string());
+    }
+    GenericDatumWriter::builder(reader)
+        .build()
+        .and_then(|datum| datum.write_value_to_vec(value))
+        .map_err(|e| e.to_string())
 }
 
 /// The schema id and the record of framed bytes.
