@@ -1,6 +1,10 @@
 //! Facts to rows. A view can be thrown away and rebuilt from the log.
 //!
-//! [`view`] says what a view is made of, [`store`] is the port of the store.
+//! [`view`] says what a view is made of, [`store`] is the port of the store, [`views`] turns facts into rows, one file
+//! per view, and [`query`] reads them back as plain structs.
 
+pub mod key;
+pub mod query;
 pub mod store;
 pub mod view;
+pub mod views;

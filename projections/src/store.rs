@@ -1,21 +1,22 @@
 //! The port of the store of views.
 
 use std::fmt::Debug;
+use std::ops::Bound;
 
 use async_trait::async_trait;
 use eventlog::{Offset, Partition, Topic};
-use schemas::derived::Origin;
+use schemas::derived::{Incarnation, Origin};
 
 use crate::view::{Cell, Row, View};
 
 /// A whole row to be written, or its removal.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// The view.
     pub view: &'static View,
     /// Partition and clustering cells.
     pub key: Vec<Cell>,
-    /// A lower version never overwrites a higher one; of equal versions the greater bytes win.
+    /// A lower version never overwrites a higher one; of equal versions a removal wins, else the greater bytes.
     pub version: i64,
     /// The other cells; `None` removes the row.
     pub cells: Option<Vec<Cell>>,
@@ -28,6 +29,8 @@ pub struct Progress {
     pub topic: Topic,
     /// Its partition.
     pub partition: Partition,
+    /// Which life of the journal the offsets belong to.
+    pub incarnation: Incarnation,
     /// The next offset to read.
     pub next: Offset,
     /// The last origin accepted, for derived topics.
@@ -35,18 +38,56 @@ pub struct Progress {
 }
 
 /// Which rows of one partition of a view.
-#[derive(Debug, Clone)]
+///
+/// Bounds are clustering cells or a prefix of them, as CQL compares tuples: `Excluded` of a prefix leaves out every row
+/// that begins with it, `Included` takes all of those in.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scan {
     /// The partition key, whole.
     pub partition: Vec<Cell>,
-    /// Clustering cells (a prefix of them) at or after which rows count.
-    pub from: Option<Vec<Cell>>,
-    /// Clustering cells (a prefix of them) before which rows count: exclusive.
-    pub to: Option<Vec<Cell>>,
+    /// The least rows that count.
+    pub from: Bound<Vec<Cell>>,
+    /// The greatest rows that count.
+    pub to: Bound<Vec<Cell>>,
     /// From the greatest to the smallest.
     pub descending: bool,
     /// At most so many rows.
     pub limit: usize,
+}
+
+impl Scan {
+    /// The least `limit` rows of a partition.
+    #[must_use]
+    pub const fn of(partition: Vec<Cell>, limit: usize) -> Self {
+        Self {
+            partition,
+            from: Bound::Unbounded,
+            to: Bound::Unbounded,
+            descending: false,
+            limit,
+        }
+    }
+
+    /// The greatest instead of the least.
+    #[must_use]
+    pub fn descending(self) -> Self {
+        Self {
+            descending: true,
+            ..self
+        }
+    }
+
+    /// Nothing less than this.
+    #[must_use]
+    pub fn from(self, from: Bound<Vec<Cell>>) -> Self {
+        Self { from, ..self }
+    }
+
+    /// Nothing greater than this.
+    #[must_use]
+    pub fn to(self, to: Bound<Vec<Cell>>) -> Self {
+        Self { to, ..self }
+    }
 }
 
 /// Why the store did not do what it was asked.
@@ -55,12 +96,18 @@ pub enum ViewError {
     /// Try again later.
     #[error("the store of views is unavailable: {0}")]
     Unavailable(String),
-    /// The disk is full.
+    /// The disk is full: make room.
     #[error("the views' disk is full: {0}")]
     Full(String),
     /// The caller's mistake: cells do not fit the view.
     #[error("the cells do not fit the view {0}")]
     Misfit(&'static str),
+    /// The caller's mistake: the cursor is not one that this query gave.
+    #[error("the cursor is not one that this query gave")]
+    Cursor,
+    /// The rows were written by another version of the views: rebuild them.
+    #[error("the views were written by another version of this program: rebuild them")]
+    Outdated,
     /// Stored bytes are damaged: rebuild the views.
     #[error("damaged: {0}")]
     Corrupt(String),

@@ -1,0 +1,69 @@
+//! What can be asked of the views: typed reads over any store, each one or a few bounded scans.
+//!
+//! Lists come in pages. A cursor is opaque, says after which row to go on, and stays good while rows are written. A page
+//! may be shorter than asked for, even empty, and still have a cursor, where a filter let little through.
+
+mod alerts;
+mod fields;
+mod readings;
+mod registry;
+mod rejected;
+mod series;
+mod walk;
+mod windows;
+
+pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
+pub use readings::{ReadingRow, latest, readings};
+pub use registry::{PatientRow, SensorRow, Thresholds, patient, patients, sensor, sensors, thresholds};
+pub use rejected::{RejectedRow, rejected};
+pub use series::{MOST_POINTS, Point, series};
+pub use windows::{WindowRow, windows};
+
+use schemas::time::Timestamp;
+use serde::Serialize;
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where to go on; `None` at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Paging<'a> {
+    /// At most so many rows; more than [`MOST`] are never given, and 0 means [`USUAL`].
+    pub limit: usize,
+    /// A cursor of the page before.
+    pub cursor: Option<&'a str>,
+}
+
+/// The most rows in a page.
+pub const MOST: usize = 10_000;
+/// Rows in a page where nobody says how many.
+pub const USUAL: usize = 100;
+
+impl Paging<'_> {
+    fn rows(&self) -> usize {
+        if self.limit == 0 { USUAL } else { self.limit.min(MOST) }
+    }
+}
+
+/// A stretch of time: `from` belongs to it, `to` does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first moment in it.
+    pub from: Timestamp,
+    /// The first moment after it.
+    pub to: Timestamp,
+}
+
+impl Range {
+    /// All time.
+    pub const ALL: Self = Self {
+        from: Timestamp::MIN,
+        to: Timestamp::MAX,
+    };
+}

@@ -1,0 +1,90 @@
+//! The views: pure and memoryless, whole rows with absolute values.
+
+pub mod alerts;
+pub mod days;
+pub mod latest;
+pub mod patients;
+pub mod readings;
+pub mod rejected;
+pub mod sensors;
+pub mod thresholds;
+pub mod windows;
+
+use schemas::derived::{Derived, Origin, Outcome};
+use schemas::journal::Recorded;
+use schemas::partition::murmur2;
+use schemas::refused::Rejection;
+use schemas::time::{Span, Timestamp};
+
+use crate::store::Change;
+use crate::view::{Cell, View};
+
+/// Every view.
+pub const ALL: [&View; 13] = [
+    &alerts::ALERTS,
+    &alerts::ALERT_BY_ID,
+    &alerts::ALERT_HISTORY,
+    &alerts::ALERTS_BY_DAY,
+    &alerts::OPEN_ALERTS,
+    &days::DAYS,
+    &latest::LATEST,
+    &patients::PATIENTS,
+    &readings::READINGS,
+    &rejected::REJECTED,
+    &sensors::SENSORS,
+    &thresholds::THRESHOLDS,
+    &windows::WINDOWS,
+];
+
+/// How many partitions a list of everything (patients, sensors, open alerts) is spread over.
+pub const SHARDS: i64 = 16;
+
+/// Which of them holds this id.
+#[must_use]
+pub fn shard(id: &str) -> Cell {
+    Cell::Int(i64::from(murmur2(id.as_bytes()) & 0x7fff_ffff) % SHARDS)
+}
+
+/// The UTC day of a moment, counted from 1970-01-01.
+#[must_use]
+pub const fn day(at: Timestamp) -> i64 {
+    at.0.div_euclid(Span::days(1).0)
+}
+
+/// The first moment of a [`day`].
+#[must_use]
+pub const fn start_of(day: i64) -> Timestamp {
+    Timestamp(day.saturating_mul(Span::days(1).0))
+}
+
+/// The version of a row that one partition owns: its newest fact wins.
+#[must_use]
+pub fn owned(offset: i64, n: i32) -> i64 {
+    (offset << 12) | i64::from(n.clamp(0, 0xfff))
+}
+
+fn derived_version(origin: &Origin) -> i64 {
+    owned(origin.offset, origin.n)
+}
+
+/// The rows that follow from a fact of the journal.
+pub fn project_fact(fact: &Recorded, out: &mut Vec<Change>) {
+    readings::project(fact, out);
+    latest::project(fact, out);
+    patients::project(fact, out);
+    thresholds::project(fact, out);
+}
+
+/// The rows that follow from what a processor concluded.
+pub fn project_derived(derived: &Derived, out: &mut Vec<Change>) {
+    match &derived.outcome {
+        Outcome::Window(window) => windows::project(derived, window, out),
+        Outcome::Alert(alert) => alerts::project(derived, alert, out),
+        Outcome::Device(device) => sensors::project(derived, device, out),
+    }
+}
+
+/// The rows that follow from a refused record.
+pub fn project_rejection(rejection: &Rejection, out: &mut Vec<Change>) {
+    rejected::project(rejection, out);
+}
