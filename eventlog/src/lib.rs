@@ -5,6 +5,8 @@
 
 mod batch;
 mod clock;
+#[cfg(any(feature = "embedded", feature = "conformance"))]
+pub mod embedded;
 mod error;
 mod topic;
 
@@ -223,4 +225,16 @@ pub trait Shelf: Send + Sync {
     /// # Errors
     /// [`LogError::Corrupt`], [`LogError::Unavailable`].
     fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError>;
+
+    /// Visits the states whose key is in `from..to`, in key order. A home that can seek does better than this default.
+    ///
+    /// # Errors
+    /// As [`visit`](Self::visit).
+    fn visit_range(&self, from: &str, to: &str, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        self.visit(&mut |key, stored| {
+            if (from..to).contains(&key) {
+                each(key, stored);
+            }
+        })
+    }
 }

@@ -1,0 +1,219 @@
+//! What a whole partition goes by at one offset: recorded time, policies, activations. Saved with the position.
+
+use std::sync::Arc;
+
+use schemas::facts::TickedBy;
+use schemas::ids::EventId;
+use schemas::journal::{Envelope, Recorded};
+use schemas::policy::Policy;
+use schemas::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A tick further ahead of the log's own append time than this is not accepted.
+pub const TICK_SKEW: Span = Span::seconds(2);
+/// After a longer gap between ticks of doors, silence starts anew.
+pub const TICK_GAP: Span = Span::seconds(5);
+/// Lateness where no policy is in force yet.
+const LATENESS: Span = Span::days(7);
+/// How much longer than lateness bucketed states are kept, so that a replay still finds what it found the first time.
+const SLACK: Span = Span::days(1);
+
+/// The context of a partition, as of the record at hand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Context {
+    /// Recorded time: the greatest accepted tick; [`Timestamp::MIN`] before the first.
+    pub recorded: Timestamp,
+    /// The greatest accepted tick of a door.
+    pub ingest: Timestamp,
+    /// The recorded time at which silence started anew after doors had been down.
+    pub silence_from: Timestamp,
+    /// Nothing measured before this is applied any more; it never moves back.
+    pub horizon: Timestamp,
+    /// The version of this processor that speaks.
+    pub active: Option<u16>,
+    /// Policies, each with the recorded time since when it is in force, oldest first.
+    policies: Vec<(Timestamp, Arc<Policy>)>,
+    /// The offset of the record at hand.
+    #[serde(skip)]
+    pub offset: i64,
+    /// The journal at hand.
+    #[serde(skip, default = "nowhere")]
+    pub incarnation: EventId,
+}
+
+const fn nowhere() -> EventId {
+    EventId([0; 16])
+}
+
+impl Context {
+    /// The context at a journal's start.
+    #[must_use]
+    pub const fn new(incarnation: EventId) -> Self {
+        Self {
+            recorded: Timestamp::MIN,
+            ingest: Timestamp::MIN,
+            silence_from: Timestamp::MIN,
+            horizon: Timestamp::MIN,
+            active: None,
+            policies: Vec::new(),
+            offset: -1,
+            incarnation,
+        }
+    }
+
+    /// The recorded time that this tick would bring, where it is accepted.
+    #[must_use]
+    pub fn accepts(&self, tick: &Recorded) -> Option<Timestamp> {
+        let at = tick.envelope.measured_at;
+        (at <= tick.appended_at + TICK_SKEW).then_some(at.max(self.recorded))
+    }
+
+    /// Takes an accepted tick.
+    pub fn tick(&mut self, at: Timestamp, by: TickedBy) {
+        self.recorded = self.recorded.max(at);
+        if by == TickedBy::Ingest && at > self.ingest {
+            if self.ingest == Timestamp::MIN || at - self.ingest > TICK_GAP {
+                self.silence_from = at;
+            }
+            self.ingest = at;
+        }
+        if self.recorded > Timestamp::MIN {
+            self.horizon = self.horizon.max(self.recorded - self.lateness() - SLACK);
+        }
+        let horizon = self.horizon;
+        let needed = self.policies.partition_point(|(since, _)| *since <= horizon);
+        self.policies.drain(..needed.saturating_sub(1));
+    }
+
+    /// Takes a policy; the first one holds for everything before it too.
+    pub fn change_policy(&mut self, policy: Policy) {
+        self.policies.push((self.recorded, Arc::new(policy)));
+    }
+
+    /// The policy in force at a moment; the oldest known where the moment lies before it; none at the journal's start.
+    #[must_use]
+    pub fn policy_at(&self, at: Timestamp) -> Option<&Arc<Policy>> {
+        let after = self.policies.partition_point(|(since, _)| *since <= at);
+        self.policies.get(after.saturating_sub(1)).map(|(_, policy)| policy)
+    }
+
+    /// The policy in force now.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Arc<Policy>> {
+        self.policies.last().map(|(_, policy)| policy)
+    }
+
+    /// How long late data is applied.
+    #[must_use]
+    pub fn lateness(&self) -> Span {
+        self.policy().map_or(LATENESS, |policy| policy.lateness)
+    }
+
+    /// Whether something measured then is too old to be applied.
+    #[must_use]
+    pub fn is_old(&self, measured_at: Timestamp) -> bool {
+        self.recorded > Timestamp::MIN && measured_at < self.horizon.max(self.recorded - self.lateness())
+    }
+
+    /// Recorded time; before the first tick, when the fact reached the door.
+    #[must_use]
+    pub fn recorded_or(&self, fact: &Envelope) -> Timestamp {
+        if self.recorded == Timestamp::MIN {
+            fact.received_at
+        } else {
+            self.recorded
+        }
+    }
+
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+
+    /// From bytes; no bytes are a journal's start.
+    ///
+    /// # Errors
+    /// Where the bytes are not a context.
+    pub fn decode(bytes: &[u8], incarnation: EventId) -> Result<Self, postcard::Error> {
+        if bytes.is_empty() {
+            return Ok(Self::new(incarnation));
+        }
+        let mut context: Self = postcard::from_bytes(bytes)?;
+        context.incarnation = incarnation;
+        Ok(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(1_800_000_000_000_000) + Span::seconds(seconds)
+    }
+
+    fn policy(lateness: Span) -> Policy {
+        Policy {
+            catalogue: 1,
+            allowed_skew: Span::minutes(1),
+            lateness,
+            fresh_for: Span::minutes(5),
+            rules: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn silence_starts_anew_only_after_a_gap_between_ticks_of_doors() {
+        let mut ctx = Context::new(nowhere());
+        for (t, by, silence_from) in [
+            (0, TickedBy::Ingest, 0),
+            (4, TickedBy::Ingest, 0),
+            (9, TickedBy::Ingest, 0),
+            (20, TickedBy::Process, 0),
+            (21, TickedBy::Ingest, 21),
+            (3, TickedBy::Ingest, 21),
+        ] {
+            ctx.tick(at(t), by);
+            assert_eq!(ctx.silence_from, at(silence_from), "tick at {t}");
+        }
+        assert_eq!((ctx.recorded, ctx.ingest), (at(21), at(21)));
+    }
+
+    #[test]
+    fn late_data_is_judged_by_the_policy_in_force_when_it_was_measured() {
+        let mut ctx = Context::new(nowhere());
+        assert!(ctx.policy_at(at(0)).is_none());
+        ctx.change_policy(policy(Span::days(1)));
+        ctx.tick(at(100), TickedBy::Process);
+        ctx.change_policy(policy(Span::days(2)));
+        let lateness = |ctx: &Context, t| ctx.policy_at(at(t)).map(|p| p.lateness);
+        assert_eq!(lateness(&ctx, -1000), Some(Span::days(1)));
+        assert_eq!(lateness(&ctx, 99), Some(Span::days(1)));
+        assert_eq!(lateness(&ctx, 100), Some(Span::days(2)));
+        ctx.tick(at(100 + 3 * 86_400), TickedBy::Process);
+        assert_eq!(ctx.policies.len(), 1, "a policy that nothing can ask for is let go");
+    }
+
+    #[test]
+    fn what_was_too_old_once_stays_so_when_lateness_is_raised() {
+        let mut ctx = Context::new(nowhere());
+        assert!(!ctx.is_old(Timestamp::MIN), "before the first tick nothing is old");
+        ctx.change_policy(policy(Span::hours(1)));
+        ctx.tick(at(0), TickedBy::Process);
+        assert!(ctx.is_old(at(-3_601)) && !ctx.is_old(at(-3_600)));
+        ctx.change_policy(policy(Span::days(30)));
+        assert!(ctx.is_old(at(-90_001)), "its states are gone");
+        assert!(!ctx.is_old(at(-90_000)));
+    }
+
+    #[test]
+    fn a_context_reads_back() {
+        let mut ctx = Context::new(nowhere());
+        ctx.change_policy(policy(Span::days(7)));
+        ctx.tick(at(5), TickedBy::Ingest);
+        let back = Context::decode(&ctx.encode(), nowhere()).unwrap();
+        assert_eq!(back.policies, ctx.policies);
+        assert_eq!((back.recorded, back.ingest, back.horizon), (ctx.recorded, ctx.ingest, ctx.horizon));
+    }
+}

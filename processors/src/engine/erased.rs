@@ -1,0 +1,79 @@
+//! Tasks of all processors under one type.
+
+use eventlog::{Checkpoint, LogError, Offset, Topic, Work};
+use schemas::journal::Recorded;
+
+use super::processor::Processor;
+use super::task::{Place, Stop, Task};
+
+/// A [`Task`] whose processor is not named.
+pub trait AnyTask: Send {
+    /// [`Task::handle`].
+    ///
+    /// # Errors
+    /// As there.
+    fn handle(&mut self, records: &[Recorded]) -> Result<Work, Stop>;
+    /// [`Task::checkpoint`].
+    fn checkpoint(&mut self) -> Checkpoint;
+    /// [`Task::position`].
+    fn position(&self) -> Offset;
+    /// [`Task::at_hand`].
+    fn at_hand(&self) -> Offset;
+    /// [`Task::dirty`].
+    fn dirty(&self) -> usize;
+    /// [`Task::resident`].
+    fn resident(&self) -> usize;
+}
+
+impl<P: Processor> AnyTask for Task<P> {
+    fn handle(&mut self, records: &[Recorded]) -> Result<Work, Stop> {
+        Self::handle(self, records)
+    }
+    fn checkpoint(&mut self) -> Checkpoint {
+        Self::checkpoint(self)
+    }
+    fn position(&self) -> Offset {
+        Self::position(self)
+    }
+    fn at_hand(&self) -> Offset {
+        Self::at_hand(self)
+    }
+    fn dirty(&self) -> usize {
+        Self::dirty(self)
+    }
+    fn resident(&self) -> usize {
+        Self::resident(self)
+    }
+}
+
+/// One processor of the house.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// Its version.
+    pub version: u16,
+    /// The topic it writes.
+    pub output: Topic,
+    /// Starts it at a place.
+    pub restore: fn(Place) -> Result<Box<dyn AnyTask>, LogError>,
+}
+
+impl Kind {
+    /// The kind of a processor that needs nothing to be made.
+    #[must_use]
+    pub const fn of<P: Processor + Default>(output: Topic) -> Self {
+        Self {
+            name: P::NAME,
+            version: P::VERSION,
+            output,
+            restore: |place| Ok(Box::new(Task::restore(P::default(), place)?)),
+        }
+    }
+
+    /// The name of its places in the log: another version has its own.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+}
