@@ -3,6 +3,8 @@
 //! [`view`] says what a view is made of, [`store`] is the port of the store, [`views`] turns facts into rows, one file
 //! per view, and [`query`] reads them back as plain structs.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod key;
 pub mod query;
 pub mod store;

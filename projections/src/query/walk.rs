@@ -114,10 +114,10 @@ impl Walk {
             let read = store.scan(self.view, scan).await?;
             let full = read.len() == limit;
             rows.extend(read.into_iter().map(|row| (self.order(&row), row)));
-            if let (true, Some((last, _))) = (full, rows.last()) {
-                if frontier.as_ref().is_none_or(|f| self.before(last, f)) {
-                    frontier = Some(last.clone());
-                }
+            if let (true, Some((last, _))) = (full, rows.last())
+                && frontier.as_ref().is_none_or(|f| self.before(last, f))
+            {
+                frontier = Some(last.clone());
             }
         }
         rows.sort_by(|(a, _), (b, _)| if self.descending { b.cmp(a) } else { a.cmp(b) });
