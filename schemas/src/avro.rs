@@ -3,6 +3,15 @@
 //! `apache-avro` parses schemas, resolves old ones and checks compatibility; this module is the hot path, because going
 //! through its generic `Value` costs several times more than everything else a reading needs. A test holds every
 //! record here against its `.avsc` through `apache-avro`, so the two cannot drift apart.
+//!
+//! One reading of 100 bytes, on one core of a 2-core virtual machine, November 2026
+//! (`cargo run --release -p schemas --example codec_speed`):
+//!
+//! | | write | read |
+//! |---|---|---|
+//! | this module | 65 ns | 159 ns |
+//! | `apache-avro` 0.22, through `Value` | 1,979 ns | 1,492 ns |
+//! | a record of another version, resolved by Avro's rules | – | 10,180 ns |
 
 use bytes::Bytes;
 use smol_str::SmolStr;

@@ -242,6 +242,8 @@ impl<'de> Deserialize<'de> for EventId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -281,5 +283,30 @@ mod tests {
         assert_eq!((text.len(), &text[14..15]), (36, "8"));
         assert_eq!(text.parse(), Ok(id));
         assert!("zz".parse::<EventId>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_id_reads_back_as_it_was_written(bytes in any::<[u8; 16]>()) {
+            let id = EventId(bytes);
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            let json = serde_json::to_string(&id).unwrap();
+            prop_assert_eq!(serde_json::from_str::<EventId>(&json).unwrap(), id);
+        }
+
+        #[test]
+        fn every_text_is_one_key_or_none(text in "(sensor:|staff:)?.{0,66}") {
+            if let Ok(key) = Key::parse(&text) {
+                prop_assert_eq!(key.text(), text);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_an_id_panic(text in ".*") {
+            let _ = text.parse::<EventId>();
+            let fits = text.len() <= 64 && !text.is_empty()
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c));
+            prop_assert_eq!(SensorId::new(&text).is_ok(), fits);
+        }
     }
 }

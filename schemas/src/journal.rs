@@ -79,6 +79,23 @@ impl Fact {
         )
     }
 
+    /// What kind of fact this is: the name of its schema, for logs and counters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Reading(_) => "Reading",
+            Self::DeviceAlarm(_) => "DeviceAlarm",
+            Self::SensorStatus(_) => "SensorStatus",
+            Self::ThresholdsSet(_) => "ThresholdsSet",
+            Self::AlertAnswered(_) => "AlertAnswered",
+            Self::ClockTicked(_) => "ClockTicked",
+            Self::PolicyChanged(_) => "PolicyChanged",
+            Self::ProcessorActivated(_) => "ProcessorActivated",
+            Self::Sealed(_) => "Sealed",
+            Self::Unknown { .. } => "Unknown",
+        }
+    }
+
     /// The sensor that spoke, where one did.
     #[must_use]
     pub const fn sensor(&self) -> Option<&crate::ids::SensorId> {

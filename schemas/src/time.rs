@@ -72,9 +72,13 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// The start of the interval of length `size` (aligned to 1970) that holds this moment.
+    /// The start of the interval of length `size` (aligned to 1970) that holds this moment; the moment itself where
+    /// `size` is no length.
     #[must_use]
     pub const fn floor(self, size: Span) -> Self {
+        if size.0 <= 0 {
+            return self;
+        }
         Self(self.0.div_euclid(size.0).saturating_mul(size.0))
     }
 
@@ -157,6 +161,8 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -189,5 +195,37 @@ mod tests {
             Timestamp::from_millis(61_000).floor(Span::minutes(1)),
             Timestamp::from_millis(60_000)
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_moment_reads_back_to_the_millisecond(millis in -62_135_596_800_000_i64..253_402_207_200_000) {
+            let moment = Timestamp::from_millis(millis);
+            prop_assert_eq!(Timestamp::parse(&moment.to_string()), Ok(moment));
+            prop_assert_eq!(moment.to_string().len(), 24);
+        }
+
+        #[test]
+        fn later_moments_are_later_texts(a in 0_i64..253_402_207_200_000, b in 0_i64..253_402_207_200_000) {
+            let texts = (Timestamp::from_millis(a).to_string(), Timestamp::from_millis(b).to_string());
+            prop_assert_eq!(a.cmp(&b), texts.0.cmp(&texts.1));
+        }
+
+        #[test]
+        fn an_interval_holds_the_moment_it_is_the_floor_of(at in any::<i64>(), size in 1_i64..=86_400_000_000) {
+            let (at, size) = (Timestamp(at), Span(size));
+            let start = at.floor(size);
+            if start > Timestamp::MIN {
+                prop_assert!(start <= at && at - start < size);
+                prop_assert_eq!(start.floor(size), start);
+            }
+        }
+
+        #[test]
+        fn no_text_and_no_sum_makes_time_panic(text in ".*", a in any::<i64>(), b in any::<i64>()) {
+            let _ = Timestamp::parse(&text);
+            let _ = (Timestamp(a) + Span(b), Timestamp(a) - Span(b), Timestamp(a) - Timestamp(b));
+            let _ = (Timestamp(a).to_string(), Timestamp(a).floor(Span(b)));
+        }
     }
 }

@@ -192,6 +192,8 @@ pub(crate) fn through_ours(bytes: &[u8], catalogue: &Catalogue) -> Result<(Json,
     match codec::decode(bytes, catalogue) {
         Ok(envelope) => {
             codec::encode(&envelope, &mut again);
+            let id = codec::unframe(&again)?.0;
+            assert!(KINDS.iter().any(|k| k.id == id && k.name == envelope.fact.name()));
             let header = json!({
                 "id": envelope.id, "key": envelope.key.text(), "measured_at": envelope.measured_at,
                 "gateway_at": envelope.gateway_at, "received_at": envelope.received_at, "clock": envelope.clock,
