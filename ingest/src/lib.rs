@@ -1,1 +1,13 @@
-//! ingest
+//! The doors: what comes in is judged record by record, made durable, and only then acknowledged.
+//!
+//! [`accept`] is pure: bytes and circumstances in, verdicts out. [`intake`] puts verdicts into the log and says what
+//! became of each record; every door stands before it. [`http`] is the doors that speak HTTP, [`ticker`] records time.
+
+pub mod accept;
+pub mod intake;
+mod metrics;
+mod refusal;
+
+pub use accept::{Bounds, Context, Kind, Outcome, Verdict};
+pub use intake::{DoorTraffic, Intake, Limits, PolicyInForce, Position, Receipt, Status, Tally};
+pub use refusal::{Fault, Refusal};

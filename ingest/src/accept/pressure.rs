@@ -1,0 +1,48 @@
+//! A blood pressure: systolic, diastolic and, where it is given, mean, as readings with one sequence.
+
+use schemas::journal::{Envelope, Fact};
+use schemas::metric::Metric;
+
+use super::circumstances::Circumstances;
+use super::json::Raw;
+use super::{Checked, Context, reading};
+use crate::refusal::Fault;
+
+/// Judges a blood pressure as a whole: all of its readings are good, or none is taken.
+pub(super) fn judge(
+    raw: &Raw<'_>,
+    circumstances: &Circumstances,
+    context: &Context<'_>,
+    mut fact: impl FnMut(Envelope),
+) -> Checked<()> {
+    circumstances.patient_required()?;
+    let one = |metric, field, any| reading::value(raw, metric, (field, any), circumstances, context);
+    let systolic = one(Metric::Systolic, "systolic", &raw.systolic)?;
+    let diastolic = one(Metric::Diastolic, "diastolic", &raw.diastolic)?;
+    let mean = if raw.mean.is_none() {
+        None
+    } else {
+        Some(one(Metric::MeanPressure, "mean", &raw.mean)?)
+    };
+    let (high, low) = (value(&systolic), value(&diastolic));
+    if high <= low {
+        return Err(Fault::PressureOrder.of("diastolic"));
+    }
+    if mean
+        .as_ref()
+        .is_some_and(|mean| value(mean) >= high || value(mean) <= low)
+    {
+        return Err(Fault::PressureOrder.of("mean"));
+    }
+    fact(systolic);
+    fact(diastolic);
+    mean.into_iter().for_each(fact);
+    Ok(())
+}
+
+fn value(envelope: &Envelope) -> f64 {
+    match &envelope.fact {
+        Fact::Reading(reading) => reading.value,
+        _ => f64::NAN,
+    }
+}

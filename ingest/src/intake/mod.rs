@@ -1,0 +1,327 @@
+//! What stands behind every door: verdicts go into the log, and nothing is answered before all of it is durable.
+
+mod memory;
+mod receipt;
+mod traffic;
+mod writing;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eventlog::{Append, Clock, EventLog, LogError, Offset, Topic};
+use schemas::codec::Catalogue;
+use schemas::facts::Door;
+use schemas::policy::Policy;
+use schemas::refused::Rejection;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::accept::{self, Bounds, Context, Outcome, Rules, Verdict};
+use crate::metrics;
+use memory::{Known, Memory, Seen};
+pub use receipt::{Position, Receipt, Status, Tally};
+pub use traffic::DoorTraffic;
+use traffic::Traffic;
+
+/// Where doors read what they go by: the newest policy in force. Whoever composes the process sends changes into it.
+pub type PolicyInForce = watch::Receiver<Arc<Policy>>;
+
+/// Bounds of the intake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of encoded records on their way into the log, over all doors; beyond it senders wait.
+    pub bytes_in_flight: usize,
+    /// Ids remembered to recognise what was just sent twice (about 60 bytes each).
+    pub recent_ids: usize,
+    /// Bytes of one refused message that are kept where the log takes no more.
+    pub rejected_bytes: usize,
+    /// How large records may be.
+    pub bounds: Bounds,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes_in_flight: 64 << 20,
+            recent_ids: 1 << 18,
+            rejected_bytes: 512 << 10,
+            bounds: Bounds::default(),
+        }
+    }
+}
+
+/// Permits of the semaphore stand for so many bytes each.
+const PERMIT: usize = 1 << 10;
+
+/// The intake of one process: shared by all its doors.
+#[derive(Debug)]
+pub struct Intake {
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    policy: PolicyInForce,
+    catalogue: Catalogue,
+    limits: Limits,
+    memory: Memory,
+    room: Semaphore,
+    traffic: Traffic,
+}
+
+impl Intake {
+    /// An intake that appends to `log`.
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, policy: PolicyInForce, limits: Limits) -> Arc<Self> {
+        metrics::describe();
+        Arc::new(Self {
+            log,
+            clock,
+            policy,
+            catalogue: Catalogue::builtin(),
+            memory: Memory::new(limits.recent_ids),
+            room: Semaphore::new((limits.bytes_in_flight / PERMIT).clamp(1, Semaphore::MAX_PERMITS)),
+            limits,
+            traffic: Traffic::default(),
+        })
+    }
+
+    /// The clock that stamps arrivals.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The bounds it goes by.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
+
+    /// Judges a message by the policy in force; appends nothing.
+    #[must_use]
+    pub fn judge(&self, bytes: &Bytes, context: &Context<'_>) -> Vec<Verdict> {
+        let policy = self.policy();
+        let rules = Rules {
+            policy: &policy,
+            catalogue: &self.catalogue,
+            bounds: self.limits.bounds,
+        };
+        self.traffic.arrived(context.door, bytes.len());
+        accept::accept(bytes, context, &rules)
+    }
+
+    /// Judges a message and makes it durable, the refused as well.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn take(&self, bytes: &Bytes, context: &Context<'_>) -> Result<Vec<Receipt>, LogError> {
+        self.submit(self.judge(bytes, context)).await
+    }
+
+    /// Makes verdicts durable: facts in the journal, refusals in `fajma.rejected`, each with one append. Returns one
+    /// receipt per record (verdicts with one index are one record), in order, once everything is durable. What this
+    /// process has just taken is answered `duplicate` and not appended again. Waits while too much is on its way.
+    ///
+    /// # Errors
+    /// Nothing may be acknowledged. [`LogError::Unavailable`]: send again later. [`LogError::Full`]: the house has no
+    /// room. Some of it may be durable all the same; a repeat finds the same ids.
+    pub async fn submit(&self, verdicts: Vec<Verdict>) -> Result<Vec<Receipt>, LogError> {
+        let span = tracing::debug_span!(
+            "message",
+            first = verdicts.iter().find_map(first_id).map(tracing::field::display)
+        );
+        self.make_durable(verdicts).instrument(span).await
+    }
+
+    /// What came through each door since the process started.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<DoorTraffic> {
+        self.traffic.read()
+    }
+
+    async fn make_durable(&self, verdicts: Vec<Verdict>) -> Result<Vec<Receipt>, LogError> {
+        let began = Instant::now();
+        let Some(door) = verdicts.first().map(door_of) else {
+            return Ok(Vec::new());
+        };
+        let (mut facts, refused, mut receipts) = sort(verdicts, self.log.layout().partitions);
+        let encoded = writing::facts(&mut facts);
+        let (rejected, refused_bytes) = writing::rejections(&refused, self.log.layout().partitions, usize::MAX);
+        let _room = self.room_for(encoded + refused_bytes).await?;
+        tokio::try_join!(self.append_facts(&mut facts), self.append_refused(rejected, &refused))?;
+        for fact in facts {
+            receipt::fold(&mut receipts, fact);
+        }
+        self.traffic.answered(door, &receipts);
+        metrics::answered(door, &receipts, began.elapsed());
+        Ok(receipts)
+    }
+
+    /// Waits for room for so many bytes; a message larger than the whole room has it to itself.
+    async fn room_for(&self, bytes: usize) -> Result<SemaphorePermit<'_>, LogError> {
+        let all = (self.limits.bytes_in_flight / PERMIT).max(1);
+        let permits = u32::try_from(bytes.div_ceil(PERMIT).clamp(1, all)).unwrap_or(u32::MAX);
+        if let Ok(permit) = self.room.try_acquire_many(permits) {
+            return Ok(permit);
+        }
+        metrics::waited();
+        let closed = |_| LogError::Unavailable("the intake is closed".to_owned());
+        self.room.acquire_many(permits).await.map_err(closed)
+    }
+
+    /// Appends what is not known yet, and waits for what others are just appending.
+    async fn append_facts(&self, facts: &mut [Pending]) -> Result<(), LogError> {
+        loop {
+            let Seen { mine, mut others } = self.memory.look(facts);
+            if let Some(flight) = mine {
+                let appends: Vec<Append> = facts.iter().filter_map(Pending::to_append).collect();
+                let offsets = self.log.append(Topic::Journal, appends).await?;
+                landed(facts, &offsets)?;
+                flight.land(facts);
+            } else if others.is_empty() {
+                settle_repeats(facts);
+                return Ok(());
+            }
+            for other in &mut others {
+                // Either way it is over: look again whether it is durable or mine to append.
+                let _ = other.wait_for(|over| *over).await;
+            }
+        }
+    }
+
+    async fn append_refused(&self, appends: Vec<Append>, refused: &[Box<Rejection>]) -> Result<(), LogError> {
+        if appends.is_empty() {
+            return Ok(());
+        }
+        match self.log.append(Topic::Rejected, appends).await {
+            Err(LogError::TooLarge { .. }) => {
+                // Better the beginning of a monster than a device that sends it for ever.
+                tracing::warn!(
+                    limit = self.limits.rejected_bytes,
+                    "a refused message was larger than the log takes: cut"
+                );
+                let partitions = self.log.layout().partitions;
+                let (cut, _) = writing::rejections(refused, partitions, self.limits.rejected_bytes);
+                self.log.append(Topic::Rejected, cut).await.map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+}
+
+/// A fact on its way.
+#[derive(Debug)]
+struct Pending {
+    /// Place of its record among the receipts.
+    receipt: usize,
+    envelope: schemas::journal::Envelope,
+    partition: u16,
+    /// Key and value of the record, slices of one buffer.
+    key: Bytes,
+    value: Bytes,
+    known: Known,
+}
+
+impl Pending {
+    fn to_append(&self) -> Option<Append> {
+        matches!(self.known, Known::Mine).then(|| Append {
+            partition: self.partition,
+            key: self.key.clone(),
+            value: self.value.clone(),
+        })
+    }
+}
+
+fn first_id(verdict: &Verdict) -> Option<schemas::ids::EventId> {
+    match &verdict.outcome {
+        Outcome::Fact(envelope) => Some(envelope.id),
+        Outcome::Refused(rejection) => Some(rejection.id),
+    }
+}
+
+fn door_of(verdict: &Verdict) -> Door {
+    use schemas::journal::Fact;
+    match &verdict.outcome {
+        Outcome::Refused(rejection) => rejection.door,
+        Outcome::Fact(envelope) => match &envelope.fact {
+            Fact::DeviceAlarm(alarm) => alarm.door,
+            Fact::SensorStatus(status) => status.door,
+            Fact::Reading(reading) => reading.door,
+            _ => Door::Http,
+        },
+    }
+}
+
+/// Facts, refusals, and one receipt per record, in order.
+fn sort(verdicts: Vec<Verdict>, partitions: u16) -> (Vec<Pending>, Vec<Box<Rejection>>, Vec<Receipt>) {
+    let mut facts = Vec::with_capacity(verdicts.len());
+    let mut refused = Vec::new();
+    let mut receipts: Vec<Receipt> = Vec::with_capacity(verdicts.len());
+    let mut last: Option<(schemas::ids::Key, u16)> = None;
+    for Verdict { index, outcome } in verdicts {
+        if receipts.last().is_none_or(|r| r.index != index) {
+            receipts.push(Receipt::new(index));
+        }
+        let receipt = receipts.len() - 1;
+        match outcome {
+            Outcome::Fact(envelope) => {
+                let partition = match &last {
+                    Some((key, partition)) if *key == envelope.key => *partition,
+                    _ => {
+                        let partition = schemas::partition::of(&envelope.key, partitions);
+                        last = Some((envelope.key.clone(), partition));
+                        partition
+                    }
+                };
+                facts.push(Pending {
+                    receipt,
+                    envelope,
+                    partition,
+                    key: Bytes::new(),
+                    value: Bytes::new(),
+                    known: Known::NotYet,
+                });
+            }
+            Outcome::Refused(rejection) => {
+                receipts[receipt].refuse(&rejection);
+                refused.push(rejection);
+            }
+        }
+    }
+    (facts, refused, receipts)
+}
+
+/// Gives facts that repeat another of the same message that one's place.
+fn settle_repeats(facts: &mut [Pending]) {
+    for at in 0..facts.len() {
+        if let Known::SameAs(place) = facts[at].known
+            && let Some(Known::Appended(position)) = facts.get(place).map(|f| f.known)
+        {
+            facts[at].known = Known::Durable(position);
+        }
+    }
+}
+
+/// Gives each appended fact its place.
+fn landed(facts: &mut [Pending], offsets: &[Offset]) -> Result<(), LogError> {
+    let mut offsets = offsets.iter();
+    for fact in facts.iter_mut().filter(|f| matches!(f.known, Known::Mine)) {
+        let Some(offset) = offsets.next() else {
+            return Err(LogError::Corrupt(
+                "the log answered with fewer offsets than records".to_owned(),
+            ));
+        };
+        let position = Position {
+            partition: fact.partition,
+            offset: *offset,
+        };
+        fact.known = Known::Appended(position);
+        tracing::debug!(id = %fact.envelope.id, %position, "durable");
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Every metric of the doors.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use schemas::facts::Door;
+
+use crate::intake::{Receipt, Status, Tally};
+
+const RECORDS: &str = "fajma_ingest_records_total";
+const BYTES: &str = "fajma_ingest_bytes_total";
+const ACK: &str = "fajma_ingest_ack_seconds";
+const WAITS: &str = "fajma_ingest_waits_total";
+const TICKS: &str = "fajma_ticks_total";
+const TICKS_REFUSED: &str = "fajma_ticks_refused_total";
+
+/// Says what each metric means.
+pub(crate) fn describe() {
+    describe_counter!(RECORDS, Unit::Count, "Records judged, by door, status and code");
+    describe_counter!(BYTES, Unit::Bytes, "Bytes of messages judged, unpacked, by door");
+    describe_histogram!(ACK, Unit::Seconds, "From verdict to durable, per message, by door");
+    describe_counter!(
+        WAITS,
+        Unit::Count,
+        "Messages that waited because too much was on its way"
+    );
+    describe_counter!(TICKS, Unit::Count, "Clock ticks appended");
+    describe_counter!(
+        TICKS_REFUSED,
+        Unit::Count,
+        "Ticks not made because clock and log disagree"
+    );
+}
+
+pub(crate) fn arrived(door: Door, bytes: usize) {
+    counter!(BYTES, "door" => door.as_str()).increment(bytes as u64);
+}
+
+pub(crate) fn answered(door: Door, receipts: &[Receipt], took: Duration) {
+    let tally = Tally::of(receipts);
+    for (n, status) in [
+        (tally.accepted, Status::Accepted),
+        (tally.duplicates, Status::Duplicate),
+    ] {
+        if n > 0 {
+            counter!(RECORDS, "door" => door.as_str(), "status" => status.as_str(), "code" => "").increment(n as u64);
+        }
+    }
+    if tally.rejected > 0 {
+        for code in receipts.iter().filter_map(Receipt::code) {
+            counter!(RECORDS, "door" => door.as_str(), "status" => "rejected", "code" => code.as_str()).increment(1);
+        }
+    }
+    histogram!(ACK, "door" => door.as_str()).record(took);
+}
+
+pub(crate) fn waited() {
+    counter!(WAITS).increment(1);
+}
+
+pub(crate) fn ticked() {
+    counter!(TICKS).increment(1);
+}
+
+pub(crate) fn tick_refused() {
+    counter!(TICKS_REFUSED).increment(1);
+}
