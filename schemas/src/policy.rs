@@ -2,7 +2,7 @@
 
 use crate::avro::record;
 use crate::catalogue;
-use crate::facts::Limits;
+use crate::facts::{Limits, MetricLimits};
 use crate::metric::{Form, Metric};
 use crate::time::Span;
 
@@ -53,6 +53,17 @@ impl Policy {
             .get(metric as usize)
             .filter(|rule| rule.metric == metric)
             .or_else(|| self.rules.iter().find(|rule| rule.metric == metric))
+    }
+
+    /// The limits of a metric for a patient: the patient's `own` where they are set, which replace the defaults whole;
+    /// no limits where neither is.
+    #[must_use]
+    pub fn limits(&self, metric: Metric, own: &[MetricLimits]) -> Limits {
+        own.iter()
+            .find(|set| set.metric == metric)
+            .map(|set| set.limits)
+            .or_else(|| self.rule(metric).map(|rule| rule.limits))
+            .unwrap_or_default()
     }
 
     /// What a new installation goes by: adults of 16 years and more, not pregnant. A clinician must review it.
@@ -302,5 +313,21 @@ mod tests {
         }
         policy.rules.clear();
         assert_eq!(policy.rule(Metric::Spo2), None);
+    }
+
+    #[test]
+    fn a_patients_own_limits_replace_the_defaults_of_that_metric_whole() {
+        let policy = Policy::standard();
+        let own = [MetricLimits {
+            metric: Metric::Spo2,
+            limits: Limits {
+                critical_low: Some(83.0),
+                ..Limits::default()
+            },
+        }];
+        assert_eq!(policy.limits(Metric::Spo2, &own), own[0].limits);
+        assert_eq!(policy.limits(Metric::Spo2, &[]).critical_low, Some(91.0));
+        assert_eq!(policy.limits(Metric::HeartRate, &own).critical_high, Some(131.0));
+        assert!(policy.limits(Metric::Ecg, &own).is_empty());
     }
 }
