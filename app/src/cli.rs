@@ -16,4 +16,6 @@ pub struct Cli {
 pub enum Command {
     /// Print every option with its default, unit and reason.
     Config,
+    /// Send simulated patients or a recording to a door.
+    Simulate(Box<crate::simulate::Options>),
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod failure;
 pub mod logging;
+pub mod simulate;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,6 +38,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Config => print!("{}", config::DEFAULTS),
+        Command::Simulate(options) => return wait_for(simulate::run(*options)),
     }
     Ok(())
+}
+
+/// Runs a command that waits for the world.
+fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::because("starting", e))?;
+    runtime.block_on(command)
 }
