@@ -1,12 +1,15 @@
 //! Facts to rows. A view can be thrown away and rebuilt from the log.
 //!
 //! [`view`] says what a view is made of, [`store`] is the port of the store, [`views`] turns facts into rows, one file
-//! per view, and [`query`] reads them back as plain structs.
+//! per view, [`runner`] keeps the
+//! rows up with the log, and [`query`] reads them back as plain structs.
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod key;
+pub mod metrics;
 pub mod query;
+pub mod runner;
 pub mod store;
 pub mod view;
 pub mod views;

@@ -121,7 +121,7 @@ pub trait ViewStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ViewError`]; then any part of the changes may be there, the progress not.
-    async fn apply(&self, changes: Vec<Change>, progress: Option<Progress>) -> Result<(), ViewError>;
+    async fn apply(&self, changes: &[Change], progress: Option<&Progress>) -> Result<(), ViewError>;
 
     /// How far one topic's partition has been projected; `None` where nothing has.
     ///
@@ -140,4 +140,13 @@ pub trait ViewStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ViewError::Unavailable`], [`ViewError::Misfit`].
     async fn scan(&self, view: &'static View, scan: Scan) -> Result<Vec<Row>, ViewError>;
+
+    /// Cleans away what is left of rows that were removed before the last call. Called now and then, hours apart:
+    /// nobody writes an older version that late.
+    ///
+    /// # Errors
+    /// [`ViewError::Unavailable`].
+    async fn sweep(&self) -> Result<(), ViewError> {
+        Ok(())
+    }
 }

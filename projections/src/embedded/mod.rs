@@ -4,6 +4,7 @@
 mod recent;
 mod value;
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,7 @@ struct Store {
     rows: Keyspace,
     /// Held while changes are compared with what is there and written.
     writing: Mutex<Recent>,
+    swept: Mutex<Removals>,
 }
 
 impl std::fmt::Debug for Store {
@@ -94,6 +96,7 @@ impl EmbeddedViews {
             db,
             rows,
             writing: Mutex::default(),
+            swept: Mutex::default(),
         }))))
     }
 
@@ -111,8 +114,7 @@ impl Store {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, changes: &[Change], progress: Option<&Progress>) -> Result<(), ViewError> {
-        let encoded = Encoded::of(changes)?;
+    fn write(&self, encoded: &Encoded, progress: Option<(Vec<u8>, Vec<u8>)>) -> Result<(), ViewError> {
         let mut recent = self.lock();
         let mut batch = self.db.batch();
         let mut written = Vec::new();
@@ -130,15 +132,38 @@ impl Store {
                 batch.insert(&self.rows, key, value);
             }
         }
-        if let Some(progress) = progress {
-            batch.insert(
-                &self.rows,
-                progress_key(progress.topic, progress.partition),
-                progress_value(progress),
-            );
+        if let Some((key, value)) = progress {
+            batch.insert(&self.rows, key, value);
         }
         batch.commit().map_err(failed)?;
         recent.remember(written);
+        Ok(())
+    }
+
+    /// Drops removals that an earlier sweep has seen, and notes those that are there now.
+    fn sweep(&self) -> Result<(), ViewError> {
+        let mut seen = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Removals::new();
+        for view in views::REMOVING {
+            let prefix = [view.name.as_bytes(), &[0]].concat();
+            for guard in self.rows.prefix(prefix) {
+                let (key, value) = guard.into_inner().map_err(failed)?;
+                if value::is_removal(&value) {
+                    found.insert(key.into(), value.into());
+                }
+            }
+        }
+        let mut recent = self.lock();
+        *recent = Recent::default();
+        let mut batch = self.db.batch();
+        for (key, value) in &found {
+            let still = self.rows.get(key).map_err(failed)?.is_some_and(|now| *now == **value);
+            if still && seen.get(key) == Some(value) {
+                batch.remove(&self.rows, key.clone());
+            }
+        }
+        batch.commit().map_err(failed)?;
+        *seen = found;
         Ok(())
     }
 
@@ -161,6 +186,9 @@ impl Store {
         Ok(found)
     }
 }
+
+/// Removals seen by a sweep, by key.
+type Removals = BTreeMap<Bytes, Bytes>;
 
 /// Visits items until `visit` has enough.
 fn each(
@@ -186,9 +214,11 @@ fn each(
 
 #[async_trait]
 impl ViewStore for EmbeddedViews {
-    async fn apply(&self, changes: Vec<Change>, progress: Option<Progress>) -> Result<(), ViewError> {
+    async fn apply(&self, changes: &[Change], progress: Option<&Progress>) -> Result<(), ViewError> {
+        let encoded = Encoded::of(changes)?;
+        let progress = progress.map(|p| (progress_key(p.topic, p.partition), progress_value(p)));
         let store = Arc::clone(&self.0);
-        blocking(move || store.write(&changes, progress.as_ref())).await
+        blocking(move || store.write(&encoded, progress)).await
     }
 
     async fn progress(&self, topic: Topic, partition: Partition) -> Result<Option<Progress>, ViewError> {
@@ -211,6 +241,11 @@ impl ViewStore for EmbeddedViews {
     async fn scan(&self, view: &'static View, scan: Scan) -> Result<Vec<Row>, ViewError> {
         let store = Arc::clone(&self.0);
         blocking(move || store.read(view, &scan)).await
+    }
+
+    async fn sweep(&self) -> Result<(), ViewError> {
+        let store = Arc::clone(&self.0);
+        blocking(move || store.sweep()).await
     }
 }
 

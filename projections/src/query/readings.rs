@@ -33,8 +33,10 @@ pub struct ReadingRow {
     pub sensor_id: SensorId,
     /// What was measured.
     pub metric: Metric,
-    /// In the canonical unit.
+    /// In `unit`.
     pub value: f64,
+    /// The metric's canonical unit, UCUM.
+    pub unit: &'static str,
     /// When it was measured.
     pub at: Timestamp,
     /// When it reached our door.
@@ -136,6 +138,7 @@ fn rest(named: Named, mut f: Fields) -> Result<ReadingRow, ViewError> {
         metric: named.metric,
         at: named.at,
         value: f.need(value)?,
+        unit: named.metric.info().unit,
         received_at: f.need(received_at)?,
         position: f.need(position)?,
         clock,

@@ -36,6 +36,9 @@ pub const ALL: [&View; 13] = [
     &windows::WINDOWS,
 ];
 
+/// Those whose rows are removed.
+pub const REMOVING: [&View; 1] = [&alerts::OPEN_ALERTS];
+
 /// How many partitions a list of everything (patients, sensors, open alerts) is spread over.
 pub const SHARDS: i64 = 16;
 
