@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock, no I/O, no randomness, no `tokio`. Everything here is a value or a function of values.
 //!
-//! Reading order: [`ids`], [`time`], [`metric`], [`catalogue`] and [`unit`] (what is measured), [`journal`] (what
+//! Reading order: [`ids`], [`time`], [`metric`], [`catalogue`] and [`mod@unit`] (what is measured), [`journal`] (what
 //! happened in the world), [`derived`] (what processors concluded), [`policy`] and [`limits`] (what they go by),
 //! [`avro`] and [`codec`] (bytes).
 

@@ -29,7 +29,8 @@ pub struct Breach {
 pub enum LimitsError {
     /// The limit named first lies on the wrong side of the one named second.
     #[error(
-        "{0} and {1} are in the wrong order: critical_low <= warning_low <= info_low < info_high <= warning_high <= critical_high"
+        "{0} and {1} are in the wrong order: \
+         critical_low <= warning_low <= info_low < info_high <= warning_high <= critical_high"
     )]
     Order(&'static str, &'static str),
     /// The limit is no number.
