@@ -44,6 +44,9 @@ pub enum LogError {
         /// The limit.
         limit: usize,
     },
+    /// A fault in the program that calls: there is no such partition, or this log does not take that there.
+    #[error("the log was asked for what it does not do: {0}")]
+    Misuse(String),
     /// Stored bytes are damaged: stop and call a person.
     #[error("damaged: {0}")]
     Corrupt(String),

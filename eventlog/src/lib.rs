@@ -5,9 +5,14 @@
 
 mod batch;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(any(feature = "embedded", feature = "conformance"))]
 pub mod embedded;
 mod error;
+pub mod origin;
+#[cfg(feature = "conformance")]
+pub mod prng;
 mod topic;
 
 pub use batch::{Batch, Entry, Unreadable};

@@ -1,0 +1,227 @@
+//! The log in one process, with no server beside it: fjall on the local disk, one writer, group commit.
+//!
+//! A record is acknowledged and readable once one `fdatasync` has made its group durable. Outputs, states and position
+//! of a processor are one atomic write, so a later claim of the same place fences the earlier one.
+//!
+//! Layout: a key space per partition holds blocks of records by base offset; `places` holds positions, states and
+//! where derived topics end; `meta` what the log is made of.
+
+mod block;
+#[cfg(feature = "embedded")]
+mod journal_check;
+mod memory;
+mod options;
+mod queue;
+mod reading;
+mod retention;
+mod rows;
+mod shared;
+#[cfg(feature = "conformance")]
+mod sim_disk;
+mod storage;
+#[cfg(feature = "embedded")]
+mod store;
+mod tail;
+mod workspace;
+mod writer;
+
+pub use options::Options;
+use shared::{Log, Shared};
+#[cfg(feature = "conformance")]
+pub use sim_disk::{SimDisk, Trouble};
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use schemas::time::Timestamp;
+use smol_str::SmolStr;
+use tokio::sync::oneshot;
+
+use queue::{Request, closed};
+use storage::Storage;
+use workspace::Owned;
+use writer::Writer;
+
+use crate::{
+    Append, Batch, Bounds, Clock, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace,
+};
+
+/// The embedded log. Closed when the last handle, workspace and shelf is dropped.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded")
+            .field("layout", &self.shared.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Embedded {
+    /// Opens the log in `dir`, or creates it there: `options.partitions` counts only then.
+    ///
+    /// What a crash left unfinished is cut away; it was never acknowledged.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] where another process has it open, [`LogError::Corrupt`] where acknowledged records
+    /// are damaged, [`LogError::Full`], [`LogError::Misuse`] where the options make no sense.
+    #[cfg(feature = "embedded")]
+    pub fn open(dir: &std::path::Path, options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LogError> {
+        options.check()?;
+        let store = store::Store::open(dir, options.disk_cache_bytes, options.memtable_bytes)?;
+        Self::start(Arc::new(store), options, clock)
+    }
+
+    /// The same log on a simulated disk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(feature = "conformance")]
+    pub fn on_disk(disk: &SimDisk, options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LogError> {
+        options.check()?;
+        Self::start(Arc::new(disk.clone()), options, clock)
+    }
+
+    fn start(storage: Arc<dyn Storage>, options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LogError> {
+        let (shared, ends) = Shared::recover(storage, options, clock)?;
+        let shared = Arc::new(shared);
+        let writer = Writer::new(Arc::clone(&shared), ends);
+        let writer = std::thread::Builder::new()
+            .name("log writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|e| LogError::Unavailable(format!("start the log's writer: {e}")))?;
+        Ok(Arc::new(Self {
+            shared,
+            writer: Mutex::new(Some(writer)),
+        }))
+    }
+
+    /// Lets go of what is older or more than the options keep; also done from time to time by itself.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`], [`LogError::Full`], [`LogError::Corrupt`].
+    pub async fn retain(&self) -> Result<(), LogError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.ask(Request::Retain { answer })?;
+        self.answer(answered).await
+    }
+
+    async fn answer<T>(&self, answered: oneshot::Receiver<Result<T, LogError>>) -> Result<T, LogError> {
+        match answered.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.shared.failure().err().unwrap_or_else(closed)),
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // A panic of the writer has already been told to everyone who waited for it.
+            let _ = writer.join();
+        }
+    }
+}
+
+#[async_trait]
+impl EventLog for Embedded {
+    fn layout(&self) -> Layout {
+        self.shared.layout
+    }
+
+    async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
+        if topic.is_derived() {
+            return Err(LogError::Misuse(format!(
+                "{} is written by its processor alone",
+                topic.name()
+            )));
+        }
+        let mut bytes = 0;
+        for record in &records {
+            self.shared.log(topic, record.partition)?;
+            self.shared.check_size(&record.key, &record.value)?;
+            bytes += record.key.len() + record.value.len();
+        }
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.shared.failure()?;
+        let room = self.shared.queue.room(bytes).await?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.ask(Request::Append {
+            topic,
+            records,
+            answer,
+            room,
+        })?;
+        self.answer(answered).await
+    }
+
+    async fn read(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        from: Offset,
+        limit: Limit,
+    ) -> Result<Arc<Batch>, LogError> {
+        Shared::read(&self.shared, topic, partition, from, limit).await
+    }
+
+    async fn wait(&self, topic: Topic, partition: Partition, from: Offset) -> Result<(), LogError> {
+        self.shared.wait(topic, partition, from).await
+    }
+
+    async fn bounds(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError> {
+        Ok(self.shared.log(topic, partition)?.bounds())
+    }
+
+    async fn offset_at(&self, topic: Topic, partition: Partition, at: Timestamp) -> Result<Offset, LogError> {
+        let shared = Arc::clone(&self.shared);
+        reading::off_the_runtime(move || shared.first_since(shared.log(topic, partition)?, at)).await
+    }
+
+    async fn claim(
+        &self,
+        processor: &str,
+        output: Topic,
+        partition: Partition,
+    ) -> Result<Box<dyn Workspace>, LogError> {
+        self.shared.log(output, partition)?;
+        let named = (1..=200).contains(&processor.len()) && !processor.contains('\0');
+        if !output.is_derived() || !named {
+            return Err(LogError::Misuse(format!(
+                "{processor:?} cannot write {}",
+                output.name()
+            )));
+        }
+        self.shared.failure()?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.ask(Request::Claim {
+            processor: SmolStr::new(processor),
+            output,
+            partition,
+            answer,
+        })?;
+        let claimed = self.answer(answered).await?;
+        let bounds = self.shared.log(Topic::Journal, partition)?.bounds();
+        if !(bounds.start..=bounds.end).contains(&claimed.position) {
+            return Err(LogError::OutOfRange {
+                topic: Topic::Journal,
+                partition,
+                asked: claimed.position,
+                bounds,
+            });
+        }
+        Ok(Box::new(Owned::new(Arc::clone(&self.shared), claimed)))
+    }
+
+    async fn reached(&self, output: Topic, partition: Partition) -> Result<Reached, LogError> {
+        Ok(self.shared.log(output, partition)?.reached())
+    }
+}

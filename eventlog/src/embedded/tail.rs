@@ -1,0 +1,220 @@
+//! The newest records of a partition in memory, cut so that readers who keep up share the same batches.
+//!
+//! Each group commit leaves a chunk. What nobody has read yet is joined when the first reader comes, and then handed
+//! to everyone who asks from the same offset: decoded once. A reader far behind many small chunks gets them joined.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::{Batch, Entry, Limit, Offset, Partition, Topic};
+
+/// What a record costs in memory beside its bytes: the entry and the decoded fact.
+const OVERHEAD: usize = 512;
+/// A chunk is joined with others up to this size.
+const JOINED: Limit = Limit {
+    records: 4096,
+    bytes: 1 << 20,
+};
+/// So many chunks that others have read already are joined for a reader who is behind.
+const BEHIND: usize = 8;
+
+/// What `entries` cost in memory.
+pub(crate) fn cost(entries: &[Entry]) -> usize {
+    entries.iter().map(|e| e.key.len() + e.value.len() + OVERHEAD).sum()
+}
+
+#[derive(Debug)]
+struct Chunk {
+    base: Offset,
+    batch: Arc<Batch>,
+    cost: usize,
+    /// Somebody has it: joining it with what follows would have it decoded again.
+    read: bool,
+}
+
+/// The tail of one partition: consecutive chunks, the newest last.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    topic: Topic,
+    partition: Partition,
+    chunks: VecDeque<Chunk>,
+    evicted: usize,
+}
+
+impl Tail {
+    pub(crate) const fn new(topic: Topic, partition: Partition) -> Self {
+        Self {
+            topic,
+            partition,
+            chunks: VecDeque::new(),
+            evicted: 0,
+        }
+    }
+
+    fn batch(&self, entries: Vec<Entry>) -> Arc<Batch> {
+        Arc::new(Batch::new(self.topic, self.partition, entries))
+    }
+
+    /// Adds what has just become durable.
+    pub(crate) fn push(&mut self, base: Offset, entries: Vec<Entry>) {
+        let cost = cost(&entries);
+        let batch = self.batch(entries);
+        self.chunks.push_back(Chunk {
+            base,
+            batch,
+            cost,
+            read: false,
+        });
+    }
+
+    /// Lets go of the oldest chunks worth `cost`, sooner or later.
+    pub(crate) fn evict(&mut self, cost: usize) {
+        self.evicted += cost;
+        while let Some(front) = self.chunks.front().filter(|chunk| chunk.cost <= self.evicted) {
+            self.evicted -= front.cost;
+            self.chunks.pop_front();
+        }
+    }
+
+    /// The first offset in memory.
+    pub(crate) fn first(&self) -> Option<Offset> {
+        self.chunks.front().map(|chunk| chunk.base)
+    }
+
+    /// Records from `from` on; `None` where they are not in memory.
+    pub(crate) fn read(&mut self, from: Offset, limit: Limit) -> Option<Arc<Batch>> {
+        let at = self.chunks.partition_point(|chunk| chunk.base <= from).checked_sub(1)?;
+        if self.chunks[at].base == from {
+            self.join(at);
+        }
+        let chunk = &mut self.chunks[at];
+        let skipped = usize::try_from(from - chunk.base).ok()?;
+        let entries = chunk.batch.entries().get(skipped..).filter(|rest| !rest.is_empty())?;
+        let taken = fitting(entries, limit);
+        if skipped == 0 && taken == entries.len() {
+            chunk.read = true;
+            return Some(Arc::clone(&chunk.batch));
+        }
+        let part = entries[..taken].to_vec();
+        Some(self.batch(part))
+    }
+
+    /// Joins the chunk at `at` with those that follow.
+    fn join(&mut self, at: usize) {
+        if self.chunks[at].read && self.chunks.len() - at <= BEHIND {
+            return;
+        }
+        let (mut records, mut bytes, mut until) = (0, 0, at);
+        for chunk in self.chunks.range(at..) {
+            records += chunk.batch.entries().len();
+            bytes += chunk.cost;
+            if until > at && (records > JOINED.records || bytes > JOINED.bytes) {
+                break;
+            }
+            until += 1;
+        }
+        if until - at < 2 {
+            return;
+        }
+        let base = self.chunks[at].base;
+        let mut entries = Vec::with_capacity(records);
+        let mut cost = 0;
+        for chunk in self.chunks.drain(at..until) {
+            entries.extend_from_slice(chunk.batch.entries());
+            cost += chunk.cost;
+        }
+        let batch = self.batch(entries);
+        self.chunks.insert(
+            at,
+            Chunk {
+                base,
+                batch,
+                cost,
+                read: false,
+            },
+        );
+    }
+}
+
+/// How many of `entries` fit into `limit`: at least one.
+pub(crate) fn fitting(entries: &[Entry], limit: Limit) -> usize {
+    let mut bytes = 0;
+    let within = entries.iter().take(limit.records).take_while(|entry| {
+        bytes += entry.key.len() + entry.value.len();
+        bytes <= limit.bytes
+    });
+    within.count().max(1).min(entries.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use schemas::time::Timestamp;
+
+    use super::*;
+
+    fn entries(offsets: std::ops::Range<Offset>) -> Vec<Entry> {
+        offsets
+            .map(|offset| Entry {
+                offset,
+                appended_at: Timestamp(0),
+                key: Bytes::new(),
+                value: Bytes::from_static(b"0123456789"),
+            })
+            .collect()
+    }
+
+    fn tail(chunks: &[std::ops::Range<Offset>]) -> Tail {
+        let mut tail = Tail::new(Topic::Journal, 0);
+        for chunk in chunks {
+            tail.push(chunk.start, entries(chunk.clone()));
+        }
+        tail
+    }
+
+    fn offsets(batch: &Batch) -> Vec<Offset> {
+        batch.entries().iter().map(|e| e.offset).collect()
+    }
+
+    #[test]
+    fn what_nobody_has_read_is_joined_and_then_shared() {
+        let mut tail = tail(&[0..2, 2..3, 3..5]);
+        let first = tail.read(0, Limit::default()).unwrap();
+        assert_eq!(offsets(&first), [0, 1, 2, 3, 4]);
+        tail.push(5, entries(5..6));
+        assert!(Arc::ptr_eq(&first, &tail.read(0, Limit::default()).unwrap()));
+        assert_eq!(offsets(&tail.read(5, Limit::default()).unwrap()), [5]);
+    }
+
+    #[test]
+    fn a_reader_far_behind_gets_small_chunks_joined() {
+        let mut tail = tail(&[]);
+        for offset in 0..20 {
+            tail.push(offset, entries(offset..offset + 1));
+            tail.read(offset, Limit::default()).unwrap();
+        }
+        assert_eq!(offsets(&tail.read(15, Limit::default()).unwrap()), [15]);
+        assert_eq!(tail.read(0, Limit::default()).unwrap().entries().len(), 20);
+    }
+
+    #[test]
+    fn limits_hold_but_one_record_is_always_given() {
+        let mut tail = tail(&[0..10]);
+        for (records, bytes, given) in [(3, 1000, 3), (10, 35, 3), (10, 1, 1), (0, 0, 1), (100, 1000, 10)] {
+            assert_eq!(tail.read(0, Limit { records, bytes }).unwrap().entries().len(), given);
+        }
+        assert_eq!(offsets(&tail.read(7, Limit::default()).unwrap()), [7, 8, 9]);
+    }
+
+    #[test]
+    fn what_was_let_go_is_not_in_memory() {
+        let mut tail = tail(&[0..2, 2..4]);
+        tail.evict(cost(&entries(0..2)) - 1);
+        assert_eq!(tail.first(), Some(0));
+        tail.evict(1);
+        assert_eq!(tail.first(), Some(2));
+        assert!(tail.read(1, Limit::default()).is_none());
+        assert!(tail.read(4, Limit::default()).is_none());
+        assert_eq!(offsets(&tail.read(2, Limit::default()).unwrap()), [2, 3]);
+    }
+}

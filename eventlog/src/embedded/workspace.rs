@@ -1,0 +1,196 @@
+//! A processor's place in the embedded home.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use schemas::derived::Origin;
+use smol_str::SmolStr;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::queue::{Request, closed};
+use super::rows;
+use super::storage::{Direction, Space, Storage};
+use crate::{LogError, Offset, Partition, Shelf, Stored, Topic, Work, Workspace};
+
+/// A processor on a partition, whoever owns it.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) processor: SmolStr,
+    pub(super) output: Topic,
+    pub(super) partition: Partition,
+    /// How often it was claimed: only the latest owner may commit.
+    pub(super) claims: AtomicU64,
+}
+
+/// What the writer hands to a new owner.
+pub(super) struct Claimed {
+    pub(super) place: Arc<Place>,
+    pub(super) epoch: u64,
+    pub(super) position: Offset,
+    pub(super) context: Bytes,
+    pub(super) last: Option<Origin>,
+}
+
+pub(super) struct Owned {
+    shared: Arc<Shared>,
+    place: Arc<Place>,
+    epoch: u64,
+    position: Offset,
+    context: Bytes,
+    last: Option<Origin>,
+    broken: bool,
+}
+
+impl std::fmt::Debug for Owned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Owned")
+            .field("place", &self.place)
+            .field("epoch", &self.epoch)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Owned {
+    pub(super) fn new(shared: Arc<Shared>, claimed: Claimed) -> Self {
+        Self {
+            shared,
+            place: claimed.place,
+            epoch: claimed.epoch,
+            position: claimed.position,
+            context: claimed.context,
+            last: claimed.last,
+            broken: false,
+        }
+    }
+
+    /// Whether the outputs are in order and ours.
+    fn check(&self, work: &Work) -> Result<(), LogError> {
+        let ours = self.shared.layout.incarnation;
+        for output in &work.outputs {
+            if output.origin.incarnation != ours {
+                return Err(LogError::OtherIncarnation {
+                    expected: output.origin.incarnation,
+                    found: ours,
+                });
+            }
+            self.shared.check_size(&output.key, &output.value)?;
+        }
+        if work.outputs.is_sorted_by(|a, b| a.origin < b.origin) {
+            Ok(())
+        } else {
+            Err(LogError::Misuse("outputs are not in origin order".to_owned()))
+        }
+    }
+
+    async fn write(&mut self, work: Work) -> Result<(), LogError> {
+        self.check(&work)?;
+        if work.outputs.is_empty() && work.checkpoint.is_none() {
+            // Nothing to be made durable: only more is known to have had its effect.
+            if self.place.claims.load(Ordering::SeqCst) != self.epoch {
+                return Err(LogError::Fenced);
+            }
+            self.shared.failure()?;
+            self.shared
+                .advance(self.place.output, self.place.partition, work.reached);
+            return Ok(());
+        }
+        let last = work.outputs.last().map(|output| output.origin.clone());
+        let saved = work.checkpoint.as_ref().map(|c| (c.position, c.context.clone()));
+        let room = self.shared.queue.room(size(&work)).await?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.ask(Request::Commit {
+            place: Arc::clone(&self.place),
+            epoch: self.epoch,
+            work,
+            answer,
+            room,
+        })?;
+        answered
+            .await
+            .map_err(|_| self.shared.failure().err().unwrap_or_else(closed))??;
+        if last > self.last {
+            self.last = last;
+        }
+        if let Some((position, context)) = saved {
+            (self.position, self.context) = (position, context);
+        }
+        Ok(())
+    }
+}
+
+/// What `work` takes up while it waits.
+fn size(work: &Work) -> usize {
+    let outputs: usize = work.outputs.iter().map(|o| o.key.len() + o.value.len()).sum();
+    let states = work.checkpoint.iter().flat_map(|c| &c.states);
+    let states: usize = states
+        .map(|(key, stored)| key.len() + stored.value.as_ref().map_or(0, Bytes::len))
+        .sum();
+    outputs + states
+}
+
+#[async_trait]
+impl Workspace for Owned {
+    fn position(&self) -> Offset {
+        self.position
+    }
+
+    fn context(&self) -> Bytes {
+        self.context.clone()
+    }
+
+    fn last_origin(&self) -> Option<&Origin> {
+        self.last.as_ref()
+    }
+
+    fn shelf(&self) -> Arc<dyn Shelf> {
+        Arc::new(Saved {
+            storage: Arc::clone(&self.shared.storage),
+            processor: self.place.processor.clone(),
+            partition: self.place.partition,
+        })
+    }
+
+    async fn commit(&mut self, work: Work) -> Result<(), LogError> {
+        if self.broken {
+            return Err(LogError::Misuse(
+                "nothing may be committed after an error: claim again".to_owned(),
+            ));
+        }
+        // Also broken where the caller stops waiting halfway.
+        self.broken = true;
+        self.write(work).await?;
+        self.broken = false;
+        Ok(())
+    }
+}
+
+/// The checkpointed states of one place.
+struct Saved {
+    storage: Arc<dyn Storage>,
+    processor: SmolStr,
+    partition: Partition,
+}
+
+impl Shelf for Saved {
+    fn get(&self, key: &str) -> Result<Option<Stored>, LogError> {
+        let key = rows::state_key(&self.processor, self.partition, key);
+        let value = self.storage.get(Space::Places, &key)?;
+        value.map(|value| rows::unpack_state(&key, value)).transpose()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        let (from, to, prefix) = rows::state_range(&self.processor, self.partition);
+        let mut visit = |key: &[u8], value: Bytes| {
+            let stored = rows::unpack_state(key, value)?;
+            let name = key.get(prefix..).and_then(|name| std::str::from_utf8(name).ok());
+            let name = name.ok_or_else(|| LogError::Corrupt("a state's key is no text".to_owned()))?;
+            each(name, stored);
+            Ok(true)
+        };
+        self.storage.scan(Space::Places, &from, &to, Direction::Up, &mut visit)
+    }
+}
