@@ -1,1 +1,288 @@
-//! Facts for tests, and tables of given, when, then.
+//! Journals for tests, and the ways to run them: at once, cut, restarted, restored from mixed checkpoints.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use eventlog::{Checkpoint, LogError, Offset, Output, Shelf, Stored};
+use schemas::codec::{self, Catalogue};
+use schemas::derived::Derived;
+use schemas::facts::{
+    AlarmCode, ClockTicked, DeviceAlarm, Door, PolicyChanged, ProcessorActivated, Reading, SensorState, SensorStatus,
+    TickedBy,
+};
+use schemas::ids::{EventId, Key, SensorId};
+use schemas::journal::{ClockQuality, Envelope, Fact, Recorded};
+use schemas::metric::Metric;
+use schemas::policy::Policy;
+use schemas::time::{Span, Timestamp};
+use smol_str::SmolStr;
+
+use crate::engine::erased::{AnyTask, Kind};
+use crate::engine::task::{Place, Stop};
+
+/// The journal of tests.
+pub const INCARNATION: EventId = EventId([7; 16]);
+/// When tests begin: 2026-01-05T08:00:00Z.
+pub const START: Timestamp = Timestamp(1_767_600_000_000_000);
+
+/// A journal partition being told, fact by fact. Moments are given from [`START`] on.
+#[derive(Debug, Clone, Default)]
+pub struct Journal {
+    /// What was told so far.
+    pub records: Vec<Recorded>,
+    now: Timestamp,
+}
+
+impl Journal {
+    /// A journal in which the standard policy is in force, every processor speaks, and the first tick has been given.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::under(Policy::standard())
+    }
+
+    /// The same under another policy.
+    #[must_use]
+    pub fn under(policy: Policy) -> Self {
+        let mut journal = Self {
+            records: Vec::new(),
+            now: START,
+        };
+        journal.server(Key::Nobody, Fact::PolicyChanged(PolicyChanged { policy, by: SmolStr::new("test") }));
+        for kind in crate::all() {
+            let (name, version) = (SmolStr::new(kind.name), kind.version);
+            journal.server(Key::Nobody, Fact::ProcessorActivated(ProcessorActivated { name, version }));
+        }
+        journal.tick(Span::ZERO);
+        journal
+    }
+
+    /// Records a fact that happened at a moment; it reaches the door now.
+    pub fn put(&mut self, key: Key, at: Timestamp, fact: Fact) -> &mut Self {
+        let mut content = format!("{key:?}{at:?}").into_bytes();
+        content.extend_from_slice(format!("{fact:?}").as_bytes());
+        let envelope = Envelope {
+            id: EventId::of("test", &[&content]),
+            key,
+            measured_at: at,
+            gateway_at: None,
+            received_at: self.now,
+            clock: ClockQuality::Device,
+            cause: None,
+            fact,
+        };
+        self.again(envelope)
+    }
+
+    /// Records a fact of the house, now.
+    pub fn server(&mut self, key: Key, fact: Fact) -> &mut Self {
+        self.put(key, self.now, fact)
+    }
+
+    /// Records an envelope as it is.
+    pub fn again(&mut self, envelope: Envelope) -> &mut Self {
+        self.records.push(Recorded {
+            offset: self.records.len() as i64,
+            appended_at: self.now,
+            envelope,
+        });
+        self
+    }
+
+    /// A tick of a door.
+    pub fn tick(&mut self, at: Span) -> &mut Self {
+        self.ticked(at, TickedBy::Ingest)
+    }
+
+    /// A tick.
+    pub fn ticked(&mut self, at: Span, by: TickedBy) -> &mut Self {
+        self.now = self.now.max(START + at);
+        self.put(Key::Nobody, START + at, Fact::ClockTicked(ClockTicked { by }))
+    }
+
+    /// Ticks of a door, one a second, up to and with a moment.
+    pub fn ticks(&mut self, from: i64, to: i64) -> &mut Self {
+        for second in from..=to {
+            self.tick(Span::seconds(second));
+        }
+        self
+    }
+
+    /// A reading with quality 97.
+    pub fn reading(&mut self, patient: &str, sensor: &str, metric: Metric, at: Span, value: f64) -> &mut Self {
+        self.with(patient, sensor, metric, at, value, |_| {})
+    }
+
+    /// A reading that is changed before it is recorded.
+    pub fn with(
+        &mut self,
+        patient: &str,
+        sensor: &str,
+        metric: Metric,
+        at: Span,
+        value: f64,
+        change: impl FnOnce(&mut Reading),
+    ) -> &mut Self {
+        let mut reading = Reading {
+            sensor_id: sensor_id(sensor),
+            metric,
+            value,
+            sent: None,
+            quality: Some(97),
+            contact: None,
+            seq: None,
+            epoch: None,
+            samples: None,
+            marks: Vec::new(),
+            door: Door::Mqtt,
+        };
+        change(&mut reading);
+        self.put(key(patient), START + at, Fact::Reading(reading))
+    }
+
+    /// An alarm of the device itself.
+    pub fn alarm(&mut self, patient: &str, sensor: &str, at: Span, code: AlarmCode) -> &mut Self {
+        let alarm = DeviceAlarm {
+            sensor_id: sensor_id(sensor),
+            code,
+            seq: None,
+            epoch: None,
+            door: Door::Mqtt,
+        };
+        self.put(key(patient), START + at, Fact::DeviceAlarm(alarm))
+    }
+
+    /// A status message.
+    pub fn status(&mut self, patient: &str, sensor: &str, at: Span, state: SensorState, battery: Option<f64>) -> &mut Self {
+        let status = SensorStatus {
+            sensor_id: sensor_id(sensor),
+            state,
+            battery,
+            firmware: Some(SmolStr::new("1.2.0")),
+            rssi: None,
+            lat: None,
+            lng: None,
+            last_will: false,
+            command_id: None,
+            result: None,
+            door: Door::Mqtt,
+        };
+        self.put(key(patient), START + at, Fact::SensorStatus(status))
+    }
+}
+
+/// A key from its text; nobody where it is none.
+#[must_use]
+pub fn key(text: &str) -> Key {
+    Key::parse(text).unwrap_or(Key::Nobody)
+}
+
+#[expect(clippy::expect_used, reason = "a test that names no sensor is wrong and should say so")]
+fn sensor_id(text: &str) -> SensorId {
+    SensorId::new(text).expect("a sensor's id")
+}
+
+/// A derived record from its output.
+///
+/// # Panics
+/// Where the bytes are none.
+#[must_use]
+#[expect(clippy::expect_used, reason = "only tests call it")]
+pub fn decode(output: &Output) -> Derived {
+    codec::decode_derived(&output.value, &Catalogue::builtin())
+        .expect("a derived record")
+        .expect("a kind that is known")
+}
+
+/// A shelf in memory that remembers every checkpoint, so that any mixture of them can be restored.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryShelf {
+    inner: Arc<Mutex<Versions>>,
+}
+
+/// Every version of every state, oldest first.
+pub type Versions = BTreeMap<SmolStr, Vec<Stored>>;
+
+impl MemoryShelf {
+    /// A shelf with the last of these versions on it.
+    #[must_use]
+    pub fn of(versions: Versions) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(versions)),
+        }
+    }
+
+    /// Takes a checkpoint's states.
+    pub fn save(&self, checkpoint: &Checkpoint) {
+        let mut versions = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, stored) in &checkpoint.states {
+            versions.entry(key.clone()).or_default().push(stored.clone());
+        }
+    }
+
+    /// Everything ever saved.
+    #[must_use]
+    pub fn versions(&self) -> Versions {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Shelf for MemoryShelf {
+    fn get(&self, key: &str) -> Result<Option<Stored>, LogError> {
+        let versions = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(versions.get(key).and_then(|all| all.last().cloned()))
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        for (key, all) in self.versions() {
+            if let Some(stored) = all.last() {
+                each(&key, stored.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A place at the journal's start.
+#[must_use]
+pub fn fresh(shelf: MemoryShelf) -> Place {
+    Place {
+        partition: 0,
+        incarnation: INCARNATION,
+        position: 0,
+        context: Bytes::new(),
+        shelf: Arc::new(shelf),
+        last_origin: None,
+        skips: BTreeSet::new(),
+        budget: usize::MAX,
+    }
+}
+
+/// Handles all records from the task's position on; every forced checkpoint goes to `shelf`.
+///
+/// # Errors
+/// As the task's.
+pub fn run(task: &mut dyn AnyTask, shelf: &MemoryShelf, records: &[Recorded]) -> Result<Vec<Output>, Stop> {
+    let mut outputs = Vec::new();
+    let end: Offset = records.last().map_or(0, |last| last.offset + 1);
+    while task.position() < end {
+        let work = task.handle(records)?;
+        if let Some(checkpoint) = &work.checkpoint {
+            shelf.save(checkpoint);
+        }
+        outputs.extend(work.outputs);
+    }
+    Ok(outputs)
+}
+
+/// What a processor concludes from a journal, undisturbed.
+///
+/// # Panics
+/// Where the journal stops it.
+#[must_use]
+#[expect(clippy::expect_used, reason = "only tests call it")]
+pub fn conclusions(kind: &Kind, records: &[Recorded]) -> Vec<Output> {
+    let shelf = MemoryShelf::default();
+    let mut task = (kind.restore)(fresh(shelf.clone())).expect("a fresh start");
+    run(&mut *task, &shelf, records).expect("a journal that can be judged")
+}

@@ -23,6 +23,8 @@ pub trait AnyTask: Send {
     fn dirty(&self) -> usize;
     /// [`Task::resident`].
     fn resident(&self) -> usize;
+    /// [`Task::speaks`].
+    fn speaks(&self) -> bool;
 }
 
 impl<P: Processor> AnyTask for Task<P> {
@@ -43,6 +45,9 @@ impl<P: Processor> AnyTask for Task<P> {
     }
     fn resident(&self) -> usize {
         Self::resident(self)
+    }
+    fn speaks(&self) -> bool {
+        Self::speaks(self)
     }
 }
 

@@ -155,6 +155,11 @@ impl<P: Processor> Task<P> {
         &self.context
     }
 
+    /// Whether this version has been activated.
+    pub fn speaks(&self) -> bool {
+        self.context.active == Some(P::VERSION)
+    }
+
     /// How many keys have changed since the last checkpoint.
     pub fn dirty(&self) -> usize {
         self.states.dirty() + self.seen.dirty()

@@ -14,7 +14,7 @@ use schemas::derived::Outcome;
 use schemas::facts::{Reading, WindowRevised, WindowSize, WindowStatus};
 use schemas::ids::{Key, SensorId};
 use schemas::journal::{Envelope, Fact};
-use schemas::metric::Metric;
+use schemas::metric::{Form, Metric};
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -61,10 +61,10 @@ const fn throttle(size: WindowSize) -> Span {
     })
 }
 
-/// Whether readings of a metric are aggregated: waveforms and falls are not.
+/// Whether readings of a metric are aggregated: waveforms and events are not.
 #[must_use]
 pub const fn has_windows(metric: Metric) -> bool {
-    !matches!(metric, Metric::Ecg | Metric::Ppg | Metric::Fall)
+    matches!(metric.info().form, Form::Number)
 }
 
 fn counted(fact: &Envelope) -> Option<&Reading> {

@@ -1,0 +1,124 @@
+use schemas::facts::SensorState;
+
+use super::*;
+use crate::testing::{Journal, START, conclusions, decode};
+
+fn told(journal: &Journal) -> Vec<WindowRevised> {
+    let outputs = conclusions(&crate::all()[0], &journal.records);
+    let window = |output| match decode(output).outcome {
+        Outcome::Window(window) => window,
+        other => panic!("{other:?}"),
+    };
+    outputs.iter().map(window).collect()
+}
+
+fn of(windows: &[WindowRevised], size: WindowSize) -> Vec<(i32, WindowStatus, i64)> {
+    let those = windows.iter().filter(|w| w.size == size);
+    those.map(|w| (w.revision, w.status, w.count)).collect()
+}
+
+const HR: Metric = Metric::HeartRate;
+
+#[test]
+fn a_window_is_written_at_the_next_tick_then_seldom_then_when_it_ends() {
+    let mut journal = Journal::start();
+    for second in 0..70 {
+        if second < 60 {
+            journal.reading("p", "s", HR, Span::seconds(second), 60.0 + second as f64);
+        }
+        journal.tick(Span::seconds(second));
+    }
+    let windows = told(&journal);
+    use WindowStatus::{Complete, Open};
+    let minutes = of(&windows, WindowSize::Minute);
+    let opens = (0..12).map(|n| (n + 1, Open, i64::from(5 * n + 1)));
+    assert_eq!(minutes, opens.chain([(13, Complete, 60)]).collect::<Vec<_>>());
+    let last = windows.iter().rfind(|w| w.size == WindowSize::Minute).unwrap();
+    assert_eq!((last.min, last.max, last.first, last.last, last.mean), (60.0, 119.0, 60.0, 119.0, 89.5));
+    assert_eq!((last.start, last.end), (START, START + Span::minutes(1)));
+    assert!((last.sd - (60.0_f64 * 61.0 / 12.0).sqrt()).abs() < 1e-9);
+    assert_eq!((last.quality, last.coverage), (Some(97.0), None));
+    assert_eq!(of(&windows, WindowSize::FiveMinutes).len(), 7, "every ten seconds");
+    assert_eq!(of(&windows, WindowSize::Hour).len(), 4, "at 0, 20, 40 and 60 s");
+    assert_eq!(of(&windows, WindowSize::Day).len(), 3, "at 0, 30 and 60 s");
+}
+
+#[test]
+fn late_data_revises_a_window_that_was_complete() {
+    let mut journal = Journal::start();
+    journal.reading("p", "s", HR, Span::seconds(1), 60.0).ticks(1, 1);
+    journal.tick(Span::minutes(2));
+    journal.reading("p", "s", HR, Span::seconds(2), 80.0).tick(Span::seconds(121));
+    journal.reading("p", "s", HR, Span::seconds(3), 90.0).ticks(122, 130);
+    use WindowStatus::{Complete, Open, Revised};
+    assert_eq!(
+        of(&told(&journal), WindowSize::Minute),
+        [(1, Open, 1), (2, Complete, 1), (3, Revised, 3)]
+    );
+}
+
+#[test]
+fn a_backlog_first_seen_after_its_interval_is_complete_at_once() {
+    let mut journal = Journal::start();
+    journal.reading("p", "s", HR, Span::hours(-3), 60.0).ticks(1, 1);
+    let windows = told(&journal);
+    assert_eq!(of(&windows, WindowSize::Minute), [(1, WindowStatus::Complete, 1)]);
+    assert_eq!(of(&windows, WindowSize::Hour), [(1, WindowStatus::Complete, 1)]);
+    assert_eq!(of(&windows, WindowSize::Day), [(1, WindowStatus::Open, 1)]);
+}
+
+#[test]
+fn repeats_old_readings_waveforms_and_falls_are_not_counted() {
+    let mut journal = Journal::start();
+    journal.reading("p", "s", HR, Span::seconds(1), 60.0);
+    let same = journal.records.last().unwrap().envelope.clone();
+    journal.again(same).reading("p", "s", HR, Span::seconds(1), 61.0);
+    journal.reading("p", "s", HR, Span::seconds(-7 * 86_400 - 1), 60.0);
+    journal.reading("p", "s", Metric::Ecg, Span::seconds(1), 0.1);
+    journal.reading("p", "s", Metric::Fall, Span::seconds(1), 1.0);
+    journal.reading("sensor:s", "s", HR, Span::seconds(1), 1.0);
+    journal.ticks(1, 2);
+    let windows = told(&journal);
+    assert_eq!(of(&windows, WindowSize::Day), [(1, WindowStatus::Open, 2)]);
+    assert_eq!(windows.len(), 4);
+}
+
+#[test]
+fn coverage_is_told_once_the_sensor_has_promised_a_rhythm() {
+    let mut journal = Journal::start();
+    journal.reading("p", "s", HR, Span::seconds(1), 60.0).tick(Span::seconds(1));
+    journal.status("p", "s", Span::seconds(2), SensorState::Active, None);
+    journal.reading("p", "s", HR, Span::seconds(31), 60.0).tick(Span::seconds(31));
+    journal.reading("p", "s", HR, Span::seconds(70), 60.0).reading("p", "other", HR, Span::seconds(70), 60.0);
+    journal.ticks(71, 71).tick(Span::seconds(120)).tick(Span::seconds(301));
+    let told = told(&journal);
+    let coverage = |sensor: &str, size, start: i64| {
+        let mut those = told.iter().filter(|w| w.sensor_id.as_str() == sensor && w.size == size);
+        those.rfind(|w| w.start == START + Span::seconds(start)).and_then(|w| w.coverage)
+    };
+    assert_eq!(told[0].coverage, None);
+    assert_eq!(coverage("s", WindowSize::Minute, 0), Some(1.0));
+    assert_eq!(coverage("s", WindowSize::Minute, 60), Some(0.5));
+    assert_eq!(coverage("s", WindowSize::FiveMinutes, 0), Some(0.3));
+    assert_eq!(coverage("other", WindowSize::Minute, 60), None);
+}
+
+#[test]
+fn late_data_is_accepted_for_seven_days_and_its_states_are_gone_a_day_later() {
+    let mut journal = Journal::start();
+    journal.reading("p", "s", HR, Span::seconds(1), 60.0).ticks(1, 1);
+    journal.tick(Span::days(7));
+    journal.reading("p", "s", HR, Span::seconds(2), 61.0).tick(Span::seconds(7 * 86_400 + 1));
+    journal.reading("p", "s", HR, Span::ZERO, 99.0).tick(Span::seconds(7 * 86_400 + 40));
+    journal.tick(Span::hours(217)).tick(Span::hours(218));
+    let minutes = of(&told(&journal), WindowSize::Minute);
+    assert_eq!(minutes.last(), Some(&(3, WindowStatus::Revised, 2)), "{minutes:?}");
+
+    let shelf = crate::testing::MemoryShelf::default();
+    let mut task = (crate::all()[0].restore)(crate::testing::fresh(shelf.clone())).unwrap();
+    crate::testing::run(&mut *task, &shelf, &journal.records).unwrap();
+    shelf.save(&task.checkpoint());
+    for (key, versions) in shelf.versions() {
+        assert_eq!(versions.last().unwrap().value, None, "{key}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The shell around the tasks: reads batches, commits work, ticks, tries again. The only async files of this crate.
+//!
+//! One tokio task per (processor, partition). One that stops leaves the others going: a record that cannot be judged
+//! stops its processor on its partition, loudly ([`Board`]), with everything before it committed, until an operator's
+//! skip arrives in `fajma.control`; an unavailable log is tried again from a fresh claim.
+
+mod activate;
+mod control;
+mod place;
+mod status;
+mod ticker;
+
+pub use activate::activate_missing;
+pub use control::{Skips, read_skips};
+pub use status::{Board, State, Status};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventlog::{Clock, EventLog, Limit, LogError, Partition};
+use schemas::codec::Catalogue;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How processors are run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which partitions; `None` for all.
+    pub partitions: Option<Vec<Partition>>,
+    /// How much to read at once, per task.
+    pub read: Limit,
+    /// Bytes of states that all tasks together keep in memory.
+    pub state_bytes: usize,
+    /// How often states are saved. A restart replays what came since.
+    pub checkpoint_every: Duration,
+    /// After how many journal records states are saved at the latest.
+    pub checkpoint_records: usize,
+    /// Whether to tick (`by: process`) once a second.
+    pub tick: bool,
+    /// The schemas that records are read with.
+    pub catalogue: Arc<Catalogue>,
+    /// Where to show how it goes.
+    pub board: Board,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            partitions: None,
+            read: Limit {
+                records: 1024,
+                bytes: 1 << 20,
+            },
+            state_bytes: 64 << 20,
+            checkpoint_every: Duration::from_secs(5),
+            checkpoint_records: 200_000,
+            tick: true,
+            catalogue: Arc::new(Catalogue::builtin()),
+            board: Board::default(),
+        }
+    }
+}
+
+/// Why nothing could be run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The options name a partition that the log does not have.
+    #[error("there is no partition {asked}: the log has {there}")]
+    NoSuchPartition {
+        /// The partition.
+        asked: Partition,
+        /// How many there are.
+        there: u16,
+    },
+    /// A task of the shell itself died: a fault of this program.
+    #[error("a task of the runner died: {0}")]
+    Died(#[from] tokio::task::JoinError),
+}
+
+/// Runs every processor on every partition asked for, until `shutdown`; states are saved before it returns.
+///
+/// # Errors
+/// [`RunError`]. What a single task meets is on the [`Board`].
+pub async fn run(
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let there = log.layout().partitions;
+    let partitions = options.partitions.clone().unwrap_or_else(|| (0..there).collect());
+    if let Some(asked) = partitions.iter().find(|p| **p >= there) {
+        return Err(RunError::NoSuchPartition { asked: *asked, there });
+    }
+    let kinds = crate::all();
+    let budget = options.state_bytes / (partitions.len() * kinds.len()).max(1);
+    let mut tasks = JoinSet::new();
+    for partition in &partitions {
+        for kind in kinds {
+            let place = place::Keeper {
+                kind,
+                partition: *partition,
+                log: Arc::clone(&log),
+                clock: Arc::clone(&clock),
+                options: options.clone(),
+                budget,
+                shutdown: shutdown.clone(),
+            };
+            tasks.spawn(place.keep());
+        }
+    }
+    if options.tick {
+        tasks.spawn(ticker::tick(log, clock, partitions, shutdown.clone()));
+    }
+    let mut died = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task of the runner died");
+            shutdown.cancel();
+            died = Err(RunError::Died(error));
+        }
+    }
+    died
+}
+
+/// Whether trying again may help.
+const fn is_passing(error: &LogError) -> bool {
+    matches!(error, LogError::Unavailable(_) | LogError::Full(_))
+}
+
+#[cfg(test)]
+mod tests;

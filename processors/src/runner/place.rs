@@ -1,0 +1,363 @@
+//! One processor on one partition, kept going.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventlog::{Clock, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
+use schemas::journal::Recorded;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::activate::activation;
+use super::control::read_skips;
+use super::{Options, State, is_passing};
+use crate::engine::erased::{AnyTask, Kind};
+use crate::engine::{Place, Stop};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// All that a task's shell needs.
+pub(super) struct Keeper {
+    pub(super) kind: Kind,
+    pub(super) partition: Partition,
+    pub(super) log: Arc<dyn EventLog>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) options: Options,
+    pub(super) budget: usize,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// A record that stops the partition.
+#[derive(Debug, Clone)]
+struct Bad {
+    offset: Offset,
+    reason: String,
+}
+
+/// Why one life of a task ended.
+enum End {
+    Shutdown,
+    Superseded,
+    /// Everything before it is committed.
+    Stopped(Bad),
+    /// The state in memory is lost; what came before the record is to be done again, up to it.
+    Panicked(Bad),
+    Log(LogError),
+}
+
+impl From<LogError> for End {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Superseded { .. } => Self::Superseded,
+            Stop::Unjudgeable { offset } => Self::Stopped(Bad {
+                offset,
+                reason: stop.to_string(),
+            }),
+            Stop::Shelf(error) => Self::Log(error),
+        }
+    }
+}
+
+/// A task with what belongs to one life of it.
+struct Life {
+    task: Box<dyn AnyTask>,
+    workspace: Box<dyn Workspace>,
+    skips: BTreeSet<Offset>,
+    /// Where to read next: at or after the task's position.
+    cursor: Offset,
+    /// A record that an earlier life panicked at: go up to it.
+    bad: Option<Bad>,
+    checkpointed: (Instant, Offset),
+    looked: Instant,
+}
+
+impl Keeper {
+    /// Until `shutdown`, or until a newer version takes over.
+    pub(super) async fn keep(self) {
+        let mut pause = FIRST_PAUSE;
+        let mut bad = None;
+        loop {
+            self.show(State::Starting);
+            let began = Instant::now();
+            let end = match self.begin(bad.take()).await {
+                Ok(mut life) => self.follow(&mut life).await,
+                Err(error) => End::Log(error),
+            };
+            if began.elapsed() > LONGEST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
+            match end {
+                End::Shutdown => return,
+                End::Superseded => return self.show(State::Superseded),
+                End::Panicked(at) => bad = Some(at),
+                End::Stopped(at) => {
+                    if !self.stopped(&at).await {
+                        return;
+                    }
+                }
+                End::Log(error) if is_passing(&error) => {
+                    if !self.retry(&error, pause).await {
+                        return;
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                End::Log(error) => {
+                    tracing::error!(processor = self.kind.name, partition = self.partition, %error, "stopped for good");
+                    self.show(State::Failed {
+                        reason: error.to_string(),
+                    });
+                    return self.shutdown.cancelled().await;
+                }
+            }
+        }
+    }
+
+    fn show(&self, state: State) {
+        self.options.board.set(self.kind.name, self.partition, state);
+    }
+
+    /// Waits before another try; `false` at shutdown.
+    async fn retry(&self, error: &LogError, pause: Duration) -> bool {
+        metrics::counter!(crate::metrics::RETRIES, "processor" => self.kind.name).increment(1);
+        tracing::warn!(processor = self.kind.name, partition = self.partition, %error, "the log failed, trying again");
+        self.show(State::Retrying {
+            reason: error.to_string(),
+        });
+        tokio::select! {
+            () = self.shutdown.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    /// Waits until an operator decides to skip the record; `false` at shutdown.
+    async fn stopped(&self, bad: &Bad) -> bool {
+        let (processor, partition) = (self.kind.name, self.partition);
+        tracing::error!(processor, partition, offset = bad.offset, reason = bad.reason, "stopped by a record");
+        metrics::gauge!(crate::metrics::STOPPED, "processor" => processor).increment(1.0);
+        self.show(State::Stopped {
+            offset: bad.offset,
+            reason: bad.reason.clone(),
+        });
+        let skipped = tokio::select! {
+            () = self.shutdown.cancelled() => false,
+            () = self.skip_of(bad.offset) => true,
+        };
+        metrics::gauge!(crate::metrics::STOPPED, "processor" => processor).decrement(1.0);
+        skipped
+    }
+
+    async fn skip_of(&self, offset: Offset) {
+        loop {
+            match read_skips(&*self.log, &self.options.catalogue).await {
+                Ok(skips) if skips.of(self.kind.name, self.partition).contains(&offset) => return,
+                Ok(skips) => {
+                    if self.log.wait(Topic::Control, 0, skips.next).await.is_ok() {
+                        continue;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot read fajma.control"),
+            }
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
+    }
+
+    /// Claims the place and restores the task.
+    async fn begin(&self, bad: Option<Bad>) -> Result<Life, LogError> {
+        let skips = read_skips(&*self.log, &self.options.catalogue).await?;
+        let skips = skips.of(self.kind.name, self.partition);
+        let workspace = self.log.claim(&self.kind.place(), self.kind.output, self.partition).await?;
+        let place = Place {
+            partition: self.partition,
+            incarnation: self.log.layout().incarnation,
+            position: workspace.position(),
+            context: workspace.context(),
+            shelf: workspace.shelf(),
+            last_origin: workspace.last_origin().cloned(),
+            skips: skips.clone(),
+            budget: self.budget,
+        };
+        let restore = self.kind.restore;
+        let task = tokio::task::spawn_blocking(move || restore(place))
+            .await
+            .map_err(|error| LogError::Corrupt(format!("restoring failed: {error}")))??;
+        let start = self.log.bounds(Topic::Journal, self.partition).await?.start;
+        let cursor = if task.position() == 0 { start } else { task.position() };
+        Ok(Life {
+            checkpointed: (Instant::now(), task.position()),
+            looked: Instant::now(),
+            task,
+            workspace,
+            skips,
+            cursor,
+            bad: bad.filter(|bad| bad.offset >= cursor),
+        })
+    }
+
+    /// Follows the journal until something ends it.
+    async fn follow(&self, life: &mut Life) -> End {
+        self.show(State::Running);
+        loop {
+            if let Err(end) = self.turn(life).await {
+                if matches!(end, End::Shutdown | End::Stopped(_)) {
+                    // What is not saved is computed again: nothing is lost if this fails.
+                    let _ = self.commit(life, Work::default(), true).await;
+                }
+                return end;
+            }
+        }
+    }
+
+    /// Waits for the log, but not beyond `shutdown`. Only reads go through here: work that was handled is committed
+    /// before anything else, or lost together with the task.
+    async fn unless_shutdown<T>(&self, reading: impl Future<Output = Result<T, LogError>>) -> Result<T, End> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(End::Shutdown),
+            read = reading => Ok(read?),
+        }
+    }
+
+    /// Reads and handles what there is, or waits.
+    async fn turn(&self, life: &mut Life) -> Result<(), End> {
+        let reading = self.log.read(Topic::Journal, self.partition, life.cursor, self.options.read);
+        let batch = self.unless_shutdown(reading).await?;
+        let Some(next) = batch.next() else {
+            return self.idle(life).await;
+        };
+        match batch.facts(&self.options.catalogue) {
+            Ok(records) => {
+                self.handle(life, records).await?;
+                life.cursor = next.max(life.task.position());
+            }
+            Err(unreadable) if life.skips.contains(&unreadable.offset) || unreadable.offset > life.cursor => {
+                let before = batch.entries().iter().take_while(|e| e.offset < unreadable.offset).count();
+                if before == 0 {
+                    life.cursor = unreadable.offset + 1;
+                } else {
+                    let limit = Limit {
+                        records: before,
+                        ..self.options.read
+                    };
+                    let part = self.log.read(Topic::Journal, self.partition, life.cursor, limit).await?;
+                    if let (Ok(records), Some(next)) = (part.facts(&self.options.catalogue), part.next()) {
+                        self.handle(life, records).await?;
+                        life.cursor = next;
+                    }
+                }
+            }
+            Err(unreadable) => {
+                return Err(End::Stopped(Bad {
+                    offset: unreadable.offset,
+                    reason: unreadable.to_string(),
+                }));
+            }
+        }
+        self.look(life).await;
+        Ok(())
+    }
+
+    /// Hands records to the task and commits what follows, at once.
+    async fn handle(&self, life: &mut Life, records: &[Recorded]) -> Result<(), End> {
+        let stop_at = life.bad.as_ref().map_or(Offset::MAX, |bad| bad.offset);
+        let mut rest = &records[..records.partition_point(|r| r.offset < stop_at)];
+        let reaches_bad = rest.len() < records.len();
+        while !rest.is_empty() {
+            let work = match catch_unwind(AssertUnwindSafe(|| life.task.handle(rest))) {
+                Ok(work) => work?,
+                Err(panic) => {
+                    return Err(End::Panicked(Bad {
+                        offset: life.task.at_hand(),
+                        reason: format!("the processor panicked: {}", said(&*panic)),
+                    }));
+                }
+            };
+            let done = rest.partition_point(|r| r.offset < work.reached);
+            metrics::counter!(crate::metrics::HANDLED, "processor" => self.kind.name).increment(done as u64);
+            rest = &rest[done..];
+            let due = self.checkpoint_is_due(life);
+            self.commit(life, work, due).await?;
+            tokio::task::yield_now().await;
+        }
+        match life.bad.take_if(|_| reaches_bad) {
+            Some(bad) => Err(End::Stopped(bad)),
+            None => Ok(()),
+        }
+    }
+
+    fn checkpoint_is_due(&self, life: &Life) -> bool {
+        let (at, position) = life.checkpointed;
+        life.task.dirty() > 0
+            && (at.elapsed() >= self.options.checkpoint_every
+                || life.task.position() - position >= self.options.checkpoint_records as i64
+                || life.task.resident() > self.budget)
+    }
+
+    async fn commit(&self, life: &mut Life, mut work: Work, checkpoint: bool) -> Result<(), LogError> {
+        let (processor, partition) = (self.kind.name, self.partition);
+        work.reached = life.task.position();
+        if checkpoint && work.checkpoint.is_none() {
+            work.checkpoint = Some(life.task.checkpoint());
+        }
+        if work.checkpoint.is_some() {
+            life.checkpointed = (Instant::now(), work.reached);
+            metrics::counter!(crate::metrics::CHECKPOINTS, "processor" => processor).increment(1);
+        }
+        let written = work.outputs.len() as u64;
+        life.workspace.commit(work).await?;
+        metrics::counter!(crate::metrics::WRITTEN, "processor" => processor).increment(written);
+        let position = life.task.position();
+        self.options.board.change(processor, partition, |status| status.position = position);
+        Ok(())
+    }
+
+    /// Nothing to read: takes the word if it is not ours yet, saves what is due, waits.
+    async fn idle(&self, life: &mut Life) -> Result<(), End> {
+        self.options.board.change(self.kind.name, self.partition, |status| status.lag = 0);
+        if !life.task.speaks() {
+            let activation = activation(&self.kind, self.partition, self.clock.now());
+            self.log.append(Topic::Journal, vec![activation]).await?;
+            return Ok(());
+        }
+        if self.checkpoint_is_due(life) {
+            self.commit(life, Work::default(), true).await?;
+        }
+        let wait = self.log.wait(Topic::Journal, self.partition, life.cursor);
+        let wait = tokio::time::timeout(self.options.checkpoint_every, wait);
+        self.unless_shutdown(async { wait.await.unwrap_or(Ok(())) }).await
+    }
+
+    /// About once a second: how far behind.
+    async fn look(&self, life: &mut Life) {
+        if life.looked.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        life.looked = Instant::now();
+        let (processor, partition) = (self.kind.name, self.partition);
+        let Ok(bounds) = self.log.bounds(Topic::Journal, partition).await else {
+            return;
+        };
+        let lag = u64::try_from(bounds.end - life.cursor).unwrap_or(0);
+        self.options.board.change(processor, partition, |status| status.lag = lag);
+        metrics::gauge!(crate::metrics::LAG, "processor" => processor, "partition" => partition.to_string())
+            .set(lag as f64);
+        metrics::gauge!(crate::metrics::RESIDENT, "processor" => processor, "partition" => partition.to_string())
+            .set(life.task.resident() as f64);
+    }
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a word")
+}
