@@ -19,11 +19,6 @@ impl Frame {
     pub(super) const fn kind(&self) -> u8 {
         self.first >> 4
     }
-
-    /// Its bytes on the wire, roughly: what it costs to keep it.
-    pub(super) fn weight(&self) -> usize {
-        self.body.len() + 2
-    }
 }
 
 /// Takes the first packet off `buffer`; `None` where it has not arrived whole.
@@ -45,7 +40,6 @@ pub(super) fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>,
         return Err(Reason::PacketTooLarge);
     }
     if buffer.len() < total {
-        buffer.reserve(total - buffer.len());
         return Ok(None);
     }
     let mut packet = buffer.split_to(total);

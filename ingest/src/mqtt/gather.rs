@@ -147,7 +147,7 @@ impl Gather {
     pub(super) fn take(&mut self, publish: Publish<'_>, known: bool, intake: &Intake) -> Result<(), Reason> {
         let topic = self.resolve(&publish)?;
         let topic = topic.as_deref().unwrap_or(publish.topic);
-        if !topic::is_name(topic) {
+        if !topic::is_name(topic) || topic.len() > topic::LONGEST {
             return Err(Reason::TopicNameInvalid);
         }
         if publish.retain && self.version == Version::V5 {
@@ -182,7 +182,7 @@ impl Gather {
         if publish.topic.is_empty() {
             return slot.clone().map(Some).ok_or(Reason::TopicAliasInvalid);
         }
-        if slot.as_deref() != Some(publish.topic) {
+        if slot.as_deref() != Some(publish.topic) && publish.topic.len() <= topic::LONGEST {
             *slot = Some(publish.topic.to_owned());
         }
         Ok(None)

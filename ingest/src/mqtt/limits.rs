@@ -16,9 +16,9 @@ pub struct MqttLimits {
     /// Messages of one connection that wait for the log (told to MQTT 5 clients as Receive Maximum; a 3.1.1 client is
     /// simply not read from any further). At most 65535.
     pub messages_in_flight: u16,
-    /// Bytes of one connection that wait for the log; above it the connection is not read from.
+    /// Memory of one connection's messages that wait for the log, in bytes; above it the connection is not read from.
     pub bytes_in_flight: usize,
-    /// Bytes of all connections together that wait for the log; above it none is read from.
+    /// The same of all connections together; above it none is read from.
     pub total_bytes_in_flight: usize,
     /// Topic aliases that an MQTT 5 client may set.
     pub topic_aliases: u16,
@@ -40,6 +40,8 @@ pub struct MqttLimits {
     pub settle: Duration,
     /// How often a connection's token is judged again: an expired one ends the connection.
     pub reauthenticate: Duration,
+    /// Bytes of a last will.
+    pub will_bytes: usize,
     /// How long a last will is tried again while the log is unavailable.
     pub will_retry: Duration,
     /// A TCP connection that has been silent so long is probed by the system.
@@ -54,9 +56,9 @@ impl Default for MqttLimits {
             connect_timeout: Duration::from_secs(10),
             packet_bytes: 1 << 20,
             messages_in_flight: 8_192,
-            bytes_in_flight: 4 << 20,
-            total_bytes_in_flight: 64 << 20,
-            topic_aliases: 64,
+            bytes_in_flight: 8 << 20,
+            total_bytes_in_flight: 128 << 20,
+            topic_aliases: 32,
             unsent_bytes: 256 << 10,
             write_timeout: Duration::from_secs(20),
             subscriptions: 64,
@@ -66,6 +68,7 @@ impl Default for MqttLimits {
             sessions: 50_000,
             settle: Duration::from_secs(10),
             reauthenticate: Duration::from_secs(60),
+            will_bytes: 16 << 10,
             will_retry: Duration::from_secs(300),
             tcp_keepalive: Duration::from_secs(60),
         }

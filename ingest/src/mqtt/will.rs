@@ -31,9 +31,12 @@ impl Testament {
     ///
     /// # Errors
     /// Why the client is not let in with it.
-    pub(super) fn checked(will: Will, version: Version, who: &Principal) -> Result<Self, ConnectReasonCode> {
+    pub(super) fn checked(will: Will, version: Version, who: &Principal, limit: usize) -> Result<Self, ConnectReasonCode> {
         if will.retain && version == Version::V5 {
             return Err(ConnectReasonCode::RetainNotSupported);
+        }
+        if will.payload.len() > limit {
+            return Err(ConnectReasonCode::PacketTooLarge);
         }
         let place = topic::inward(&will.topic).filter(|t| t.kind == Kind::Status);
         let place = place.ok_or(ConnectReasonCode::TopicNameInvalid)?;
