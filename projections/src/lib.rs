@@ -4,6 +4,8 @@
 //! per view, [`runner`] keeps the
 //! rows up with the log, and [`query`] reads them back as plain structs.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod key;
