@@ -1,1 +1,25 @@
-//! api
+//! Rows to people: the REST API, WebSockets, the page, tokens, and the server that carries every HTTP door.
+//!
+//! `app` makes [`Keys`](token::Keys), fills [`Parts`], gives [`State`] to [`router`], merges other crates' routers, puts
+//! [`with_common_layers`] around the whole and hands it to [`server::serve`].
+
+mod auth;
+mod command;
+mod layers;
+mod live;
+mod metrics;
+mod operations;
+mod problem;
+mod read_after;
+mod routes;
+pub mod server;
+mod state;
+pub mod token;
+mod wire;
+
+pub use layers::with_common_layers;
+pub use operations::{Disk, DoorTraffic, Lag, Operations, Stats};
+pub use problem::Problem;
+pub use read_after::Position;
+pub use routes::router;
+pub use state::{LOGIN_LINK, Parts, SESSION, State, TICKET};

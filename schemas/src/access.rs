@@ -53,12 +53,25 @@ pub enum Action<'a> {
     SeeAll,
     /// Answer a patient's alert.
     AnswerAlert(&'a PatientId),
+    /// Answer an alert that is about no patient: a sensor that is nobody's.
+    AnswerHouseAlert,
     /// Set a patient's thresholds.
     SetThresholds(&'a PatientId),
     /// See how the house runs: statistics, refused input.
     SeeOperations,
     /// Receive the commands of a sensor.
     ReceiveCommands(&'a SensorId),
+}
+
+/// Whose data somebody may see: what a list is cut to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight<'a> {
+    /// Everybody's, and that of sensors without a patient.
+    All,
+    /// These patients'.
+    Only(&'a [PatientId]),
+    /// Nobody's: a list is refused, not empty, so that a wrong token does not look like a quiet night.
+    None,
 }
 
 impl Principal {
@@ -82,6 +95,16 @@ impl Principal {
             Role::Analyst => false,
         }
     }
+
+    /// Whose data they may see.
+    #[must_use]
+    pub fn sight(&self) -> Sight<'_> {
+        match self.role {
+            Role::Admin | Role::Auditor => Sight::All,
+            Role::Doctor | Role::Patient => Sight::Only(&self.patients),
+            Role::Analyst | Role::Device | Role::Gateway => Sight::None,
+        }
+    }
 }
 
 /// Why a token was not accepted. One answer for all: a prober learns nothing.
@@ -96,4 +119,87 @@ pub trait Authenticate: Send + Sync {
     /// # Errors
     /// [`Refused`], whatever is wrong with it.
     fn authenticate(&self, token: &str, now: Timestamp) -> Result<Principal, Refused>;
+
+    /// The same, and when the token ends: a connection that outlives its token is closed then.
+    ///
+    /// # Errors
+    /// [`Refused`], whatever is wrong with it.
+    fn authenticate_until(&self, token: &str, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        self.authenticate(token, now)
+            .map(|principal| (principal, Timestamp::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn somebody(role: Role) -> Principal {
+        Principal {
+            subject: "x".into(),
+            role,
+            patients: vec![PatientId::new("own").unwrap()],
+            sensors: vec![SensorId::new("mine").unwrap()],
+        }
+    }
+
+    #[test]
+    fn who_may_do_what() {
+        use Action as A;
+        let (own, other) = (PatientId::new("own").unwrap(), PatientId::new("other").unwrap());
+        let (mine, theirs) = (SensorId::new("mine").unwrap(), SensorId::new("theirs").unwrap());
+        let actions = [
+            A::Publish(&own, &mine),
+            A::Publish(&other, &mine),
+            A::Publish(&own, &theirs),
+            A::SeePatient(&own),
+            A::SeePatient(&other),
+            A::SeeAll,
+            A::AnswerAlert(&own),
+            A::AnswerAlert(&other),
+            A::AnswerHouseAlert,
+            A::SetThresholds(&own),
+            A::SetThresholds(&other),
+            A::SeeOperations,
+            A::ReceiveCommands(&mine),
+            A::ReceiveCommands(&theirs),
+        ];
+        for (role, may) in [
+            (Role::Admin, "yyyyyyyyyyyyyy"),
+            (Role::Auditor, "...yyy.....y.."),
+            (Role::Doctor, "...y..y..y...."),
+            (Role::Patient, "...y.........."),
+            (Role::Analyst, ".............."),
+            (Role::Device, "y...........y."),
+            (Role::Gateway, "y...........y."),
+        ] {
+            let who = somebody(role);
+            let answers: String = actions.iter().map(|a| if who.may(*a) { 'y' } else { '.' }).collect();
+            assert_eq!(answers, may, "{role}");
+        }
+    }
+
+    #[test]
+    fn what_is_seen_in_lists_is_what_may_be_seen_one_by_one() {
+        let (own, other) = (PatientId::new("own").unwrap(), PatientId::new("other").unwrap());
+        for role in Role::ALL {
+            let who = somebody(*role);
+            for patient in [&own, &other] {
+                let listed = match who.sight() {
+                    Sight::All => true,
+                    Sight::Only(patients) => patients.contains(patient),
+                    Sight::None => false,
+                };
+                assert_eq!(listed, who.may(Action::SeePatient(patient)), "{role} {patient}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_bound_to_no_patient_writes_for_any_of_them() {
+        let mut device = somebody(Role::Device);
+        device.patients.clear();
+        let (other, mine) = (PatientId::new("other").unwrap(), SensorId::new("mine").unwrap());
+        assert!(device.may(Action::Publish(&other, &mine)));
+    }
 }

@@ -1,0 +1,55 @@
+//! What people decide, put into the journal.
+
+use bytes::Bytes;
+use eventlog::{Append, Topic};
+use schemas::codec;
+use schemas::ids::{EventId, Key};
+use schemas::journal::{ClockQuality, Envelope, Fact};
+use schemas::partition;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::problem::Problem;
+use crate::read_after::Position;
+use crate::state::State;
+
+/// What a command answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Done {
+    /// Where it stands in the journal: send it as `Fajma-Read-After` to see what came of it.
+    #[schema(example = "journal:3:4711")]
+    position: String,
+}
+
+/// Appends a fact about `key`; returns once it is durable.
+pub(crate) async fn record(state: &State, key: Key, fact: Fact) -> Result<Done, Problem> {
+    let now = state.now();
+    let mut envelope = Envelope {
+        id: EventId([0; 16]),
+        key,
+        measured_at: now,
+        gateway_at: None,
+        received_at: now,
+        clock: ClockQuality::Server,
+        cause: None,
+        fact,
+    };
+    // The content with its moment is what was decided: twice the same is the same decision.
+    let mut value = Vec::with_capacity(256);
+    codec::encode(&envelope, &mut value);
+    envelope.id = EventId::of("fajma.command", &[&value]);
+    value.clear();
+    codec::encode(&envelope, &mut value);
+    let key = envelope.key.text();
+    let partition = partition::of_bytes(key.as_bytes(), state.parts.log.layout().partitions);
+    let append = Append {
+        partition,
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: value.into(),
+    };
+    let offsets = state.parts.log.append(Topic::Journal, vec![append]).await?;
+    let offset = offsets.first().copied().ok_or(Problem::Internal)?;
+    Ok(Done {
+        position: Position { partition, offset }.to_string(),
+    })
+}

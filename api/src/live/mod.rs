@@ -1,0 +1,16 @@
+//! The live stream: what the log takes in, told to whoever watches, within milliseconds and without loss or repeat.
+//!
+//! [`Hub`] reads each partition once for everybody who watches it. [`Feed`] is one watcher: its own places in the log,
+//! an inbox of bounded size, and the log itself for everything that was missed.
+
+mod cursor;
+mod feed;
+mod hub;
+mod item;
+mod socket;
+
+pub(crate) use hub::Hub;
+pub(crate) use socket::{alerts, patient};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! The routes of the REST API, one file per subject, and the OpenAPI document that follows from them.
+
+mod alerts;
+mod input;
+mod page;
+mod patients;
+mod readings;
+mod registry;
+mod running;
+mod sensors;
+mod session;
+mod thresholds;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum::{Json, Router};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::auth::Caller;
+use crate::live;
+use crate::state::State;
+
+/// The longest body of a request, in bytes: thresholds of every metric fit many times over.
+const BODY_BYTES: usize = 64 * 1024;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "FAJMA",
+        description = "Vital signs from sensors to doctors. Every request carries `Authorization: Bearer <token>`. A \
+                       command answers with its `position`; a query with `Fajma-Read-After: <position>` is answered \
+                       at or after it. Problems are RFC 9457, in English and French."
+    ),
+    modifiers(&Bearer)
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", scheme);
+    }
+}
+
+/// The REST API, the WebSockets and the page. Merge it with other routers and put
+/// [`with_common_layers`](crate::with_common_layers) around the whole.
+pub fn router(state: Arc<State>) -> Router {
+    let (documented, document) = documented();
+    let document = Arc::new(document);
+    documented
+        .route("/openapi.json", get(async move |_: Caller| Json(document)))
+        .route("/ws/patients/{patient_id}", get(live::patient))
+        .route("/ws/patients/{patient_id}/", get(live::patient))
+        .route("/ws/alerts", get(live::alerts))
+        .route("/ws/alerts/", get(live::alerts))
+        .merge(session::router())
+        .merge(registry::router())
+        .merge(page::router())
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(state)
+}
+
+/// What the OpenAPI document tells of.
+fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(patients::list))
+        .routes(routes!(patients::one))
+        .routes(routes!(readings::latest))
+        .routes(routes!(readings::readings))
+        .routes(routes!(readings::windows))
+        .routes(routes!(alerts::of_patient))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::one))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::snooze))
+        .routes(routes!(alerts::comment))
+        .routes(routes!(alerts::resolve))
+        .routes(routes!(thresholds::read, thresholds::set))
+        .routes(routes!(sensors::list))
+        .routes(routes!(sensors::one))
+        .routes(routes!(running::rejected))
+        .routes(routes!(running::stats))
+        .routes(routes!(running::livez))
+        .routes(routes!(running::readyz))
+        .routes(routes!(running::metrics))
+        .routes(routes!(session::ticket))
+        .split_for_parts()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Tokens: who somebody is, signed with our own key (JWT, EdDSA over Ed25519).
+//!
+//! Nothing in a token's header chooses how it is checked: one algorithm, one key. Time is an argument throughout.
+
+mod key;
+mod once;
+
+pub use key::{KeyError, Keys};
+pub use once::{Once, OnceError};
+
+use jsonwebtoken::{Algorithm, Header, Validation};
+use schemas::access::{Authenticate, Principal, Refused, Role};
+use schemas::ids::{PatientId, SensorId};
+use schemas::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+/// Who issues our tokens, and whom they are for.
+const HOUSE: &str = "fajma";
+/// What our header says the token is.
+const KIND: &str = "JWT";
+/// How far the clocks of two of our processes may differ.
+const LEEWAY: Span = Span::seconds(30);
+/// A longer one is not read at all.
+const LONGEST: usize = 64 * 1024;
+
+/// What a token says. Times in seconds since 1970.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: SmolStr,
+    exp: i64,
+    nbf: i64,
+    iat: i64,
+    role: Role,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    patients: Vec<PatientId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sensors: Vec<SensorId>,
+}
+
+/// A token for `principal`, good from `now` for `lifetime`.
+///
+/// # Errors
+/// [`KeyError::Sign`] where the key does not sign.
+pub fn issue(keys: &Keys, principal: &Principal, lifetime: Span, now: Timestamp) -> Result<String, KeyError> {
+    let seconds = |t: Timestamp| t.0.div_euclid(1_000_000);
+    let claims = Claims {
+        iss: HOUSE.to_owned(),
+        aud: HOUSE.to_owned(),
+        sub: principal.subject.clone(),
+        exp: seconds(now + lifetime),
+        nbf: seconds(now),
+        iat: seconds(now),
+        role: principal.role,
+        patients: principal.patients.clone(),
+        sensors: principal.sensors.clone(),
+    };
+    let mut header = Header::new(Algorithm::EdDSA);
+    header.kid = Some(keys.id().to_owned());
+    jsonwebtoken::encode(&header, &claims, keys.signing()).map_err(|_| KeyError::Sign)
+}
+
+impl Keys {
+    /// Who holds this token at `now`, and until when it is good.
+    ///
+    /// # Errors
+    /// [`Refused`], whatever is wrong with it.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        if token.len() > LONGEST {
+            return Err(Refused);
+        }
+        // The header's own words first: nothing may name a key, and an extension we do not know may change the meaning.
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Refused)?;
+        let names_a_key = header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() || header.x5c.is_some();
+        let other_key = header.kid.as_deref().is_some_and(|kid| kid != self.id());
+        let other_kind = header.typ.as_deref() != Some(KIND) || header.crit.is_some() || header.enc.is_some();
+        if names_a_key || other_key || other_kind {
+            return Err(Refused);
+        }
+        let claims = jsonwebtoken::decode::<Claims>(token, self.checking(), &validation())
+            .map_err(|_| Refused)?
+            .claims;
+        judge(claims, now)
+    }
+}
+
+/// What the library checks: algorithm, issuer, audience, presence. Not times: it would read the machine's clock.
+fn validation() -> Validation {
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss", "sub"]);
+    validation.set_audience(&[HOUSE]);
+    validation.set_issuer(&[HOUSE]);
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation
+}
+
+fn judge(claims: Claims, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+    let moment = |seconds: i64| Timestamp(seconds.saturating_mul(1_000_000));
+    let (from, until) = (moment(claims.nbf), moment(claims.exp));
+    let timely = now + LEEWAY >= from && now - LEEWAY < until && moment(claims.iat) <= now + LEEWAY && from <= until;
+    if !timely || claims.sub.is_empty() || claims.iss != HOUSE || claims.aud != HOUSE {
+        return Err(Refused);
+    }
+    let principal = Principal {
+        subject: claims.sub,
+        role: claims.role,
+        patients: claims.patients,
+        sensors: claims.sensors,
+    };
+    Ok((principal, until))
+}
+
+impl Authenticate for Keys {
+    fn authenticate(&self, token: &str, now: Timestamp) -> Result<Principal, Refused> {
+        self.verify(token, now).map(|(principal, _)| principal)
+    }
+
+    fn authenticate_until(&self, token: &str, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        self.verify(token, now)
+    }
+}
+
+#[cfg(test)]
+mod tests;
