@@ -45,9 +45,9 @@ pub async fn an_older_version_loses_whenever_it_comes(site: &dyn Site) {
 pub async fn of_equal_versions_the_greater_stays_and_a_removal_is_greatest(site: &dyn Site) {
     let store = site.open().await;
     let (one, two) = (put(key("a", 1, "s"), 5, 1), put(key("a", 1, "s"), 5, 2));
-    apply(&*store, &[one.clone()]).await;
-    apply(&*store, &[two.clone()]).await;
-    apply(&*store, &[one.clone()]).await;
+    apply(&*store, std::slice::from_ref(&one)).await;
+    apply(&*store, std::slice::from_ref(&two)).await;
+    apply(&*store, std::slice::from_ref(&one)).await;
     assert_eq!(says(&*store, &key("a", 1, "s")).await, Some(2));
     apply(&*store, &[removal(key("a", 1, "s"), 5)]).await;
     apply(&*store, &[two, one]).await;

@@ -1,8 +1,12 @@
 //! The home in one process: all views in one fjall keyspace, so that what survives a crash is a prefix of what was
 //! applied. Nothing waits for the disk: what a power cut takes away is projected again from the log.
 
+mod generation;
+mod rebuild;
 mod recent;
 mod value;
+
+pub use rebuild::rebuild;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -72,9 +76,13 @@ impl EmbeddedViews {
     ///
     /// # Errors
     /// [`ViewError::Unavailable`] where the directory cannot be used or another process has it, [`ViewError::Outdated`]
-    /// and [`ViewError::Corrupt`] where the views must be rebuilt.
+    /// and [`ViewError::Corrupt`] where the views must be made anew ([`rebuild`]).
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, ViewError> {
-        std::fs::create_dir_all(dir).map_err(|e| ViewError::Unavailable(format!("{}: {e}", dir.display())))?;
+        Self::open_folder(&generation::current(dir)?, options)
+    }
+
+    /// Opens one generation of views.
+    fn open_folder(dir: &Path, options: Options) -> Result<Arc<Self>, ViewError> {
         let db = Database::builder(dir)
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNALS.max(4 * options.memtable_bytes))
@@ -98,6 +106,15 @@ impl EmbeddedViews {
             writing: Mutex::default(),
             swept: Mutex::default(),
         }))))
+    }
+
+    /// Waits until what was applied would survive a power cut.
+    ///
+    /// # Errors
+    /// [`ViewError::Unavailable`], [`ViewError::Full`].
+    pub async fn persist(&self) -> Result<(), ViewError> {
+        let store = Arc::clone(&self.0);
+        blocking(move || store.db.persist(fjall::PersistMode::SyncAll).map_err(failed)).await
     }
 
     /// Bytes on disk.

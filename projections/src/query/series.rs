@@ -39,7 +39,8 @@ pub async fn series(
     points: usize,
 ) -> Result<Vec<Point>, ViewError> {
     let parts = i64::try_from(points.clamp(1, MOST_POINTS)).unwrap_or(1);
-    let length = (range.to - range.from).0.max(0).div_euclid(parts).saturating_add(1);
+    let whole = (range.to - range.from).0.max(0);
+    let length = whole.saturating_add(parts - 1).div_euclid(parts).max(1);
     let mut series = Series {
         from: range.from,
         length,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventlog::origin::Reader;
 use eventlog::{Batch, EventLog, Limit, LogError, Offset, Partition, Topic, Unreadable};
 use schemas::codec;
 use schemas::derived::Origin;
@@ -170,32 +171,19 @@ impl Follower {
                 }
             }
             _ => {
+                let mut reader = Reader::new(self.log.layout().incarnation, out.last_origin.take());
                 for (_, derived) in batch.derived(catalogue).map_err(Cannot::Read)? {
-                    if self
-                        .accepts(out.last_origin.as_ref(), &derived.origin)
-                        .map_err(Cannot::Accept)?
-                    {
+                    // What came before is a repeat of what was seen (the origin rule, DESIGN §3).
+                    if reader.accept(&derived.origin).map_err(|e| Cannot::Accept(e.into()))? {
                         views::project_derived(&derived, &mut out.changes);
-                        out.last_origin = Some(derived.origin);
                     } else {
                         out.repeats += 1;
                     }
                 }
+                out.last_origin = reader.last().cloned();
             }
         }
         Ok(out)
-    }
-
-    /// The origin rule: only what comes after the last accepted counts; the rest is a repeat of what was seen.
-    fn accepts(&self, last: Option<&Origin>, origin: &Origin) -> Result<bool, RunError> {
-        let expected = self.log.layout().incarnation;
-        if origin.incarnation != expected {
-            return Err(RunError::OtherIncarnation {
-                expected,
-                found: origin.incarnation,
-            });
-        }
-        Ok(last.is_none_or(|last| origin > last))
     }
 
     async fn write(
