@@ -4,10 +4,13 @@
 //! became of each record; every door stands before it. [`http`] is the doors that speak HTTP, [`ticker`] records time.
 
 pub mod accept;
+pub mod http;
 pub mod intake;
 mod metrics;
 mod refusal;
+pub mod ticker;
 
 pub use accept::{Bounds, Context, Kind, Outcome, Verdict};
 pub use intake::{DoorTraffic, Intake, Limits, PolicyInForce, Position, Receipt, Status, Tally};
 pub use refusal::{Fault, Refusal};
+pub mod mqtt;

@@ -58,8 +58,8 @@ pub(crate) fn waited() {
     counter!(WAITS).increment(1);
 }
 
-pub(crate) fn ticked() {
-    counter!(TICKS).increment(1);
+pub(crate) fn ticked(n: u64) {
+    counter!(TICKS).increment(n);
 }
 
 pub(crate) fn tick_refused() {

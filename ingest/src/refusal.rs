@@ -110,6 +110,8 @@ faults! {
     TooDeep = TooLarge, "A record is nested at most {} deep.", "Un enregistrement est imbriqué sur au plus {} niveaux.";
     /// More samples than allowed.
     TooManySamples = TooLarge, "A waveform holds at most {} samples.", "Un tracé contient au plus {} échantillons.";
+    /// An MQTT topic that devices do not write to.
+    UnknownTopic = Inconsistent, "Nothing is taken on the topic {}.", "Rien n'est reçu sur le sujet {}.";
     /// The sender may not write for this sensor or patient.
     NotYours = Unauthorised, "This token may not write for this sensor and patient.", "Ce jeton ne permet pas d'écrire pour ce capteur et ce patient.";
 }

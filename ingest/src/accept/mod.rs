@@ -12,7 +12,7 @@ mod json;
 mod judge;
 mod pressure;
 mod reading;
-mod scan;
+pub(crate) mod scan;
 mod senml;
 mod status;
 mod time;
@@ -30,7 +30,6 @@ use schemas::time::Timestamp;
 use smol_str::SmolStr;
 
 use crate::refusal::{Fault, Refusal, Refused};
-
 
 /// What a message may hold, by the way it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,13 +11,13 @@ pub(crate) struct Broken(pub(crate) &'static str);
 
 /// A value: where it stands, and how deep it is nested (1: a plain object or array).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) range: Range<usize>,
-    pub(super) depth: usize,
+pub(crate) struct Span {
+    pub(crate) range: Range<usize>,
+    pub(crate) depth: usize,
 }
 
 /// The first byte at or after `at` that is no white space.
-pub(super) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }
@@ -102,7 +102,7 @@ fn container(bytes: &[u8], at: usize) -> Result<Span, Broken> {
 }
 
 /// Visits the elements of the array that begins at `at`, until one visit ends it; returns the byte after the array.
-pub(super) fn elements<E: From<Broken>>(
+pub(crate) fn elements<E: From<Broken>>(
     bytes: &[u8],
     at: usize,
     mut each: impl FnMut(Span) -> Result<(), E>,
@@ -124,7 +124,7 @@ pub(super) fn elements<E: From<Broken>>(
 }
 
 /// The value of `key` in the object that begins at `at`, and the byte after the object.
-pub(super) fn entry(bytes: &[u8], at: usize, key: &[u8]) -> Result<(Option<Span>, usize), Broken> {
+pub(crate) fn entry(bytes: &[u8], at: usize, key: &[u8]) -> Result<(Option<Span>, usize), Broken> {
     let mut found = None;
     let mut i = skip_space(bytes, at + 1);
     if bytes.get(i) == Some(&b'}') {

@@ -96,6 +96,12 @@ impl Intake {
         &self.limits
     }
 
+    /// Partitions of the journal.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.log.layout().partitions
+    }
+
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {

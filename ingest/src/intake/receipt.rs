@@ -10,7 +10,7 @@ use super::Pending;
 use super::memory::Known;
 use crate::refusal::Refusal;
 
-/// A place in the journal. Written `partition-offset`.
+/// A place in the journal. Written `journal:partition:offset`, as every command of the house answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The journal's partition.
@@ -21,7 +21,7 @@ pub struct Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.partition, self.offset)
+        write!(f, "journal:{}:{}", self.partition, self.offset)
     }
 }
 
@@ -106,7 +106,8 @@ pub(super) fn fold(receipts: &mut [Receipt], fact: Pending) {
         _ => (Status::Duplicate, receipt.position),
     };
     let receipt = &mut receipts[fact.receipt];
-    if status == Status::Accepted {
+    // Of a record that says several things, one of which is refused, the refusal is what its sender must know.
+    if status == Status::Accepted && receipt.status != Status::Rejected {
         receipt.status = status;
     }
     receipt.position = position.max(receipt.position);

@@ -12,7 +12,7 @@ use super::receipt::{Receipt, Status};
 pub struct DoorTraffic {
     /// The door.
     pub door: Door,
-    /// Messages judged (a request or a publication each).
+    /// Messages judged: a request, a publication, or one record of a REST Proxy's request each.
     pub messages: u64,
     /// Their bytes, unpacked.
     pub bytes: u64,

@@ -83,7 +83,10 @@ impl Connection {
             self.submit();
             let Some(submitted) = &mut self.submitted else { return };
             let Ok(answer) = timeout_at(deadline, &mut submitted.answer).await else {
-                tracing::warn!(client = self.guest.attached.client(), "a session was left before the log had spoken");
+                tracing::warn!(
+                    client = self.guest.attached.client(),
+                    "a session was left before the log had spoken"
+                );
                 return;
             };
             if self.settle(answer).is_err() {
@@ -102,7 +105,10 @@ impl Connection {
         let (intake, retry) = (Arc::clone(&door.intake), door.limits.will_retry);
         if will.delay().is_zero() || guest.keep.is_zero() {
             // Before anyone takes the session up: what comes next must not stand before the will in the journal.
-            if timeout(door.limits.settle, will.clone().send(&intake, retry)).await.is_err() {
+            if timeout(door.limits.settle, will.clone().send(&intake, retry))
+                .await
+                .is_err()
+            {
                 door.tasks.spawn(async move { will.send(&intake, retry).await });
             }
             guest.attached.leave(guest.keep, false);

@@ -91,7 +91,11 @@ fn body(mut rest: &[u8], version: Version) -> Result<Connect, Reason> {
         version,
         client: String::new(),
         clean,
-        expiry: if version == Version::V3 && !clean { None } else { Some(0) },
+        expiry: if version == Version::V3 && !clean {
+            None
+        } else {
+            Some(0)
+        },
         keep_alive,
         password: None,
         will: None,
@@ -113,7 +117,11 @@ fn body(mut rest: &[u8], version: Version) -> Result<Connect, Reason> {
     if flags & 0x40 != 0 {
         connect.password = Some(binary(rest)?.to_vec());
     }
-    if rest.is_empty() { Ok(connect) } else { Err(Reason::MalformedPacket) }
+    if rest.is_empty() {
+        Ok(connect)
+    } else {
+        Err(Reason::MalformedPacket)
+    }
 }
 
 /// Reserved bit, a will's QoS and retain without a will, and in 3.1.1 a password without a user name.
@@ -199,13 +207,19 @@ mod tests {
     fn a_whole_connect_is_read_in_both_versions() {
         let v3 = given(b"\0\x04MQTT\x04\xee\0\x3c\0\x01c\0\x01w\0\x02ok\0\x01u\0\x01p");
         let v3 = v3.unwrap();
-        assert_eq!((v3.client.as_str(), v3.keep_alive, v3.clean, v3.expiry), ("c", 60, true, Some(0)));
+        assert_eq!(
+            (v3.client.as_str(), v3.keep_alive, v3.clean, v3.expiry),
+            ("c", 60, true, Some(0))
+        );
         assert_eq!(v3.password.as_deref(), Some(&b"p"[..]));
         assert!(v3.will.is_some_and(|w| w.retain && w.topic == "w" && w.payload == "ok"));
 
         // A token without a user name is right in MQTT 5; so is a Topic Alias Maximum of 0.
         let v5 = given(b"\0\x04MQTT\x05\x40\0\0\x0d\x11\0\0\0\x09\x21\0\x05\x22\0\0\x17\0\0\0\0\x01p").unwrap();
-        assert_eq!((v5.expiry, v5.receive_maximum, v5.problem_information), (Some(9), 5, false));
+        assert_eq!(
+            (v5.expiry, v5.receive_maximum, v5.problem_information),
+            (Some(9), 5, false)
+        );
         assert_eq!(given(b"\0\x04MQTT\x04\0\0\0\0\x01c").unwrap().expiry, None);
     }
 
@@ -220,10 +234,22 @@ mod tests {
             (&b"\0\x04MQTT\x05\x03\0\0\0\0\x01x"[..], Unfit::Refused(Version::V5, M)),
             (&b"\0\x04MQTT\x04\x1a\0\0\0\x01x"[..], Unfit::Refused(Version::V3, M)),
             (&b"\0\x04MQTT\x04\x22\0\0\0\x01x"[..], Unfit::Refused(Version::V3, M)),
-            (&b"\0\x04MQTT\x04\x42\0\0\0\x01x\0\x01p"[..], Unfit::Refused(Version::V3, M)),
-            (&b"\0\x04MQTT\x04\x02\0\0\0\x01xmore"[..], Unfit::Refused(Version::V3, M)),
-            (&b"\0\x04MQTT\x05\x02\0\0\x03\x21\0\0\0\x01x"[..], Unfit::Refused(Version::V5, P)),
-            (&b"\0\x04MQTT\x05\x02\0\0\x03\x23\0\x01\0\x01x"[..], Unfit::Refused(Version::V5, P)),
+            (
+                &b"\0\x04MQTT\x04\x42\0\0\0\x01x\0\x01p"[..],
+                Unfit::Refused(Version::V3, M),
+            ),
+            (
+                &b"\0\x04MQTT\x04\x02\0\0\0\x01xmore"[..],
+                Unfit::Refused(Version::V3, M),
+            ),
+            (
+                &b"\0\x04MQTT\x05\x02\0\0\x03\x21\0\0\0\x01x"[..],
+                Unfit::Refused(Version::V5, P),
+            ),
+            (
+                &b"\0\x04MQTT\x05\x02\0\0\x03\x23\0\x01\0\x01x"[..],
+                Unfit::Refused(Version::V5, P),
+            ),
         ] {
             assert_eq!(given(body), Err(expected), "{body:x?}");
         }

@@ -225,13 +225,20 @@ impl Connection {
                 Incoming::Publish(publish) => self.publish(publish).map_err(End::Broken)?,
                 Incoming::Answer(answer) if answer.kind == 6 => self.release(answer).map_err(End::Broken)?,
                 Incoming::Answer(answer) => {
-                    self.guest.attached.seat.session().answered(answer, &self.guest.wire, &mut self.out);
+                    self.guest
+                        .attached
+                        .seat
+                        .session()
+                        .answered(answer, &self.guest.wire, &mut self.out);
                     self.hand_out();
                 }
                 Incoming::Subscribe { id, filters } => self.subscribe(id, filters).map_err(End::Broken)?,
                 Incoming::Unsubscribe { id, filters } => self.unsubscribe(id, &filters).map_err(End::Broken)?,
                 Incoming::Ping => Wire::pong(&mut self.out),
-                Incoming::Disconnect { with_will, session_expiry } => {
+                Incoming::Disconnect {
+                    with_will,
+                    session_expiry,
+                } => {
                     self.change_expiry(session_expiry).map_err(End::Broken)?;
                     return Err(End::Farewell { with_will });
                 }
@@ -261,7 +268,11 @@ impl Connection {
         if self.unreleased.remove(&answer.id) {
             self.gather.closed(1);
         }
-        let code = if found || self.wire().version == Version::V3 { 0 } else { NOT_FOUND };
+        let code = if found || self.wire().version == Version::V3 {
+            0
+        } else {
+            NOT_FOUND
+        };
         self.wire().answer(PUBCOMP, answer.id, code, 0, &mut self.out);
         Ok(())
     }
@@ -317,7 +328,13 @@ impl Connection {
         if self.submitted.is_some() || self.gather.batch.is_empty() {
             return;
         }
-        let Batch { verdicts, dues, cost, permit, .. } = {
+        let Batch {
+            verdicts,
+            dues,
+            cost,
+            permit,
+            ..
+        } = {
             self.gather.batch.count();
             std::mem::take(&mut self.gather.batch)
         };
@@ -335,7 +352,9 @@ impl Connection {
     /// # Errors
     /// The reason to end the connection, where nothing may be acknowledged.
     pub(super) fn settle(&mut self, answer: Result<Vec<Receipt>, LogError>) -> Result<(), Reason> {
-        let Some(Submitted { dues, .. }) = self.submitted.take() else { return Ok(()) };
+        let Some(Submitted { dues, .. }) = self.submitted.take() else {
+            return Ok(());
+        };
         let receipts = answer.map_err(|error| {
             tracing::warn!(%error, client = self.guest.attached.client(), "not acknowledged: the log did not take it");
             match error {
@@ -372,7 +391,12 @@ impl Connection {
 
     /// Takes a share of the door's memory for what is gathered; returns how many permits are still owed.
     fn borrow_memory(&mut self) -> u32 {
-        let held = self.gather.batch.permit.as_ref().map_or(0, tokio::sync::OwnedSemaphorePermit::num_permits);
+        let held = self
+            .gather
+            .batch
+            .permit
+            .as_ref()
+            .map_or(0, tokio::sync::OwnedSemaphorePermit::num_permits);
         let all = (self.door.limits.total_bytes_in_flight / PERMIT).max(1);
         let needed = self.gather.batch.cost.div_ceil(PERMIT).min(all).saturating_sub(held);
         let needed = u32::try_from(needed).unwrap_or(u32::MAX);
@@ -403,7 +427,12 @@ impl Connection {
             flights: self.guest.receive_maximum.min(limits.alerts_in_flight).into(),
             unsent: limits.unsent_bytes,
         };
-        let (sent, too_large) = self.guest.attached.seat.session().drain(&self.guest.wire, window, &mut self.out);
+        let (sent, too_large) = self
+            .guest
+            .attached
+            .seat
+            .session()
+            .drain(&self.guest.wire, window, &mut self.out);
         metrics::alerts("sent", sent);
         metrics::alerts("too_large", too_large);
     }

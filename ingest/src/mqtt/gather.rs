@@ -97,9 +97,17 @@ impl Batch {
 #[derive(Debug, Clone)]
 enum Place {
     /// The holder may write here.
-    Ours { patient: PatientId, sensor: SensorId, kind: Kind },
+    Ours {
+        patient: PatientId,
+        sensor: SensorId,
+        kind: Kind,
+    },
     /// There is such a topic, but not for them.
-    Denied { patient: PatientId, sensor: SensorId, kind: Kind },
+    Denied {
+        patient: PatientId,
+        sensor: SensorId,
+        kind: Kind,
+    },
     /// Nothing is taken here.
     Nowhere,
 }
@@ -159,7 +167,12 @@ impl Gather {
                 return Err(Reason::ReceiveMaximumExceeded);
             }
         }
-        let mut due = Due { id: publish.id, qos: publish.qos, records: 0, refused: None };
+        let mut due = Due {
+            id: publish.id,
+            qos: publish.qos,
+            records: 0,
+            refused: None,
+        };
         if !known {
             self.judge(topic, &publish, &mut due, intake);
         }
@@ -175,7 +188,11 @@ impl Gather {
     /// The topic that an alias stands for; `None` where the packet names it itself.
     fn resolve(&mut self, publish: &Publish<'_>) -> Result<Option<String>, Reason> {
         let Some(alias) = publish.alias else {
-            return if publish.topic.is_empty() { Err(Reason::TopicAliasInvalid) } else { Ok(None) };
+            return if publish.topic.is_empty() {
+                Err(Reason::TopicAliasInvalid)
+            } else {
+                Ok(None)
+            };
         };
         let slot = usize::from(alias).checked_sub(1).and_then(|i| self.aliases.get_mut(i));
         let slot = slot.ok_or(Reason::TopicAliasInvalid)?;
@@ -193,14 +210,19 @@ impl Gather {
         context.content_type = publish.content_type.as_deref();
         let place = self.place(topic);
         let verdicts = match &place {
-            Place::Ours { patient, sensor, kind } => {
-                intake.judge(&publish.payload, &context.on_topic(patient.as_str(), sensor.as_str(), *kind))
-            }
+            Place::Ours { patient, sensor, kind } => intake.judge(
+                &publish.payload,
+                &context.on_topic(patient.as_str(), sensor.as_str(), *kind),
+            ),
             Place::Denied { patient, sensor, kind } => {
                 due.refused = Some(Whole::NotAuthorized);
                 metrics::refused("not_authorised");
                 let context = context.on_topic(patient.as_str(), sensor.as_str(), *kind);
-                vec![accept::refuse(publish.payload.clone(), &context, *Fault::NotYours.whole(""))]
+                vec![accept::refuse(
+                    publish.payload.clone(),
+                    &context,
+                    *Fault::NotYours.whole(""),
+                )]
             }
             Place::Nowhere => {
                 due.refused = Some(Whole::TopicNameInvalid);
@@ -249,7 +271,9 @@ impl Batch {
 }
 
 fn place_of(topic: &str, who: &Principal) -> Place {
-    let Some(inward) = topic::inward(topic) else { return Place::Nowhere };
+    let Some(inward) = topic::inward(topic) else {
+        return Place::Nowhere;
+    };
     match (PatientId::new(inward.patient), SensorId::new(inward.sensor)) {
         (Ok(patient), Ok(sensor)) => {
             let kind = inward.kind;

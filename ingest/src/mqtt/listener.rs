@@ -114,7 +114,13 @@ pub(super) async fn listen(door: Arc<MqttDoor>, entrance: Entrance, stop: Cancel
     }
 }
 
-async fn enter(door: Arc<MqttDoor>, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, stop: CancellationToken) {
+async fn enter(
+    door: Arc<MqttDoor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
     let deadline = Instant::now() + door.limits.connect_timeout;
     let _ = stream.set_nodelay(true);
     let probe = socket2::TcpKeepalive::new().with_time(door.limits.tcp_keepalive);

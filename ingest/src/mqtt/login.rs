@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{self, Connect, Unfit};
 use super::packet::Version;
 use super::sessions::{Attached, Busy, Holder};
-use super::wire::{self, Welcome, Wire};
 use super::will::Testament;
+use super::wire::{self, Welcome, Wire};
 use super::{MqttDoor, frame, metrics};
 
 /// Bytes of the longest client id.
@@ -73,7 +73,11 @@ where
         }
         Err(Unfit::OtherVersion) => {
             // 0x84 as MQTT 5 says it to versions it does not know; older clients read the first code as theirs.
-            let version = if is_older(&frame.body) { Version::V3 } else { Version::V5 };
+            let version = if is_older(&frame.body) {
+                Version::V3
+            } else {
+                Version::V5
+            };
             refuse(version, Code::UnsupportedProtocolVersion, &mut out);
             None
         }
@@ -157,7 +161,10 @@ async fn judge(door: &Arc<MqttDoor>, connect: Connect) -> Result<(Guest, Terms),
     if connect.method {
         return Err(Code::BadAuthenticationMethod);
     }
-    let token = connect.password.and_then(|p| String::from_utf8(p).ok()).ok_or(Code::BadUserNameOrPassword)?;
+    let token = connect
+        .password
+        .and_then(|p| String::from_utf8(p).ok())
+        .ok_or(Code::BadUserNameOrPassword)?;
     let principal = door
         .tokens
         .authenticate(&token, door.intake.clock().now())
@@ -169,7 +176,10 @@ async fn judge(door: &Arc<MqttDoor>, connect: Connect) -> Result<(Guest, Terms),
     let client = if assigned { door.new_client_id() } else { connect.client };
     let checked = |will| Testament::checked(will, connect.version, &principal, door.limits.will_bytes);
     let will = connect.will.map(checked).transpose()?;
-    let holder = Holder { subject: principal.subject.clone(), client };
+    let holder = Holder {
+        subject: principal.subject.clone(),
+        client,
+    };
     let attached = door
         .sessions
         .attach(holder, principal.clone(), connect.clean, door.limits.settle * 2)

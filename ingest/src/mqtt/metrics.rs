@@ -19,10 +19,18 @@ pub(super) fn describe() {
     describe_counter!(TURNED_AWAY, Unit::Count, "Connections that were not let in, by reason");
     describe_counter!(ENDED, Unit::Count, "Connections that ended, by reason");
     describe_counter!(MESSAGES, Unit::Count, "Messages taken, by QoS");
-    describe_counter!(REFUSED, Unit::Count, "Messages of which nothing was accepted, by reason");
+    describe_counter!(
+        REFUSED,
+        Unit::Count,
+        "Messages of which nothing was accepted, by reason"
+    );
     describe_counter!(WILLS, Unit::Count, "Last wills, by what became of them");
     describe_counter!(ALERTS, Unit::Count, "Alerts handed out, by what became of them");
-    describe_counter!(STALLS, Unit::Count, "Times a connection was not read from because too much was on its way");
+    describe_counter!(
+        STALLS,
+        Unit::Count,
+        "Times a connection was not read from because too much was on its way"
+    );
 }
 
 /// Counts a connection as open until it is dropped.

@@ -60,7 +60,9 @@ pub struct MqttDoor {
 
 impl std::fmt::Debug for MqttDoor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MqttDoor").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("MqttDoor")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,7 +97,8 @@ impl MqttDoor {
     /// told, and waits for the log at most as long as [`MqttLimits::settle`] says). To be called once.
     pub async fn serve(self: Arc<Self>, entrances: Vec<Entrance>) {
         for entrance in entrances {
-            self.tasks.spawn(listener::listen(Arc::clone(&self), entrance, self.stop.clone()));
+            self.tasks
+                .spawn(listener::listen(Arc::clone(&self), entrance, self.stop.clone()));
         }
         for partition in 0..self.log.layout().partitions {
             let log = Arc::clone(&self.log);

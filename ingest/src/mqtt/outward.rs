@@ -206,7 +206,12 @@ mod tests {
         Derived {
             id,
             key: Key::Patient(PatientId::new("p1").unwrap()),
-            origin: Origin { incarnation: EventId::of("i", &[]), offset, key: "p1".into(), n: 0 },
+            origin: Origin {
+                incarnation: EventId::of("i", &[]),
+                offset,
+                key: "p1".into(),
+                n: 0,
+            },
             recorded_at: Timestamp::from_millis(2000),
             outcome: Outcome::Alert(AlertChanged {
                 alert_id: id,
@@ -259,9 +264,25 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&notice.payload).unwrap();
         let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
         let mut expected = vec![
-            "id", "patient_id", "sensor_id", "metric", "rule", "class", "severity", "state", "retrospective", "message",
-            "message_fr", "value", "limit", "started_at", "raised_at", "acknowledged_at", "acknowledged_by",
-            "resolved_at", "history",
+            "id",
+            "patient_id",
+            "sensor_id",
+            "metric",
+            "rule",
+            "class",
+            "severity",
+            "state",
+            "retrospective",
+            "message",
+            "message_fr",
+            "value",
+            "limit",
+            "started_at",
+            "raised_at",
+            "acknowledged_at",
+            "acknowledged_by",
+            "resolved_at",
+            "history",
         ];
         expected.sort_unstable();
         let mut keys = keys;
@@ -274,7 +295,12 @@ mod tests {
 
     #[test]
     fn a_repeat_is_handed_out_once_and_what_was_there_before_never() {
-        let mut tail = Tail { partition: 0, next: 0, since: 5, last: None };
+        let mut tail = Tail {
+            partition: 0,
+            next: 0,
+            since: 5,
+            last: None,
+        };
         let origin = |offset| derived(offset, AlertChange::Raised, Severity::Critical, false).origin;
         let seen: Vec<bool> = [4, 5, 5, 7, 6, 8].map(|o| tail.accepts(&origin(o))).into();
         assert_eq!(seen, [false, true, false, true, false, true]);

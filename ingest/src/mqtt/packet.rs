@@ -60,7 +60,6 @@ pub(super) struct Publish<'a> {
     /// As sent: empty where an alias stands for it.
     pub(super) topic: &'a str,
     pub(super) qos: Qos,
-    pub(super) dup: bool,
     pub(super) retain: bool,
     /// 0 for QoS 0.
     pub(super) id: u16,
@@ -92,7 +91,11 @@ fn publish(frame: &Frame, version: Version) -> Result<Publish<'_>, Reason> {
     let mut rest: &[u8] = &frame.body;
     let topic = text(&mut rest)?;
     let qos = Qos::try_from((frame.first >> 1) & 3).map_err(|_| Reason::MalformedPacket)?;
-    let id = if qos == Qos::AtMostOnce { 0 } else { packet_id(&mut rest)? };
+    let id = if qos == Qos::AtMostOnce {
+        0
+    } else {
+        packet_id(&mut rest)?
+    };
     let (mut alias, mut content_type) = (None, None);
     if version == Version::V5 {
         for property in properties(&mut rest, &PUBLISH)? {
@@ -107,7 +110,6 @@ fn publish(frame: &Frame, version: Version) -> Result<Publish<'_>, Reason> {
     Ok(Publish {
         topic,
         qos,
-        dup: frame.first & 8 != 0,
         retain: frame.first & 1 != 0,
         id,
         alias,
@@ -142,7 +144,11 @@ fn subscribe(body: &[u8], version: Version) -> Result<Incoming<'static>, Reason>
         }
         Version::V5 => {
             let (packet, _) = v5_0::Subscribe::parse(body).map_err(reason)?;
-            if packet.props().iter().any(|p| p.id() == PropertyId::SubscriptionIdentifier) {
+            if packet
+                .props()
+                .iter()
+                .any(|p| p.id() == PropertyId::SubscriptionIdentifier)
+            {
                 return Err(Reason::SubscriptionIdentifiersNotSupported);
             }
             (packet.packet_id(), packet.entries().clone())
@@ -173,7 +179,10 @@ fn unsubscribe(body: &[u8], version: Version) -> Result<Incoming<'static>, Reaso
 
 fn disconnect(body: &[u8], version: Version) -> Result<Incoming<'static>, Reason> {
     if body.is_empty() {
-        return Ok(Incoming::Disconnect { with_will: false, session_expiry: None });
+        return Ok(Incoming::Disconnect {
+            with_will: false,
+            session_expiry: None,
+        });
     }
     if version == Version::V3 {
         return Err(Reason::MalformedPacket);
@@ -188,7 +197,10 @@ fn disconnect(body: &[u8], version: Version) -> Result<Incoming<'static>, Reason
     });
     // 0x00 is a farewell; any other reason means that something went wrong, and the will says so (MQTT 5 §3.1.2.5).
     let with_will = packet.reason_code().is_some_and(|r| r != Reason::NormalDisconnection);
-    Ok(Incoming::Disconnect { with_will, session_expiry })
+    Ok(Incoming::Disconnect {
+        with_will,
+        session_expiry,
+    })
 }
 
 /// What the library found wrong, as a reason to end a connection.
@@ -285,9 +297,14 @@ mod tests {
     #[test]
     fn a_publish_is_read_with_its_alias_and_label() {
         let frame = frame(0x3a, b"\0\x01t\0\x07\x0d\x23\0\x03\x03\0\x07a/jsonxbody");
-        let Ok(Incoming::Publish(p)) = read(&frame, Version::V5) else { panic!("no publish") };
-        assert_eq!((p.topic, p.id, p.dup, p.retain, p.alias), ("t", 7, true, false, Some(3)));
-        assert_eq!((p.content_type.as_deref(), &p.payload[..]), (Some("a/jsonx"), &b"body"[..]));
+        let Ok(Incoming::Publish(p)) = read(&frame, Version::V5) else {
+            panic!("no publish")
+        };
+        assert_eq!((p.topic, p.id, p.retain, p.alias), ("t", 7, false, Some(3)));
+        assert_eq!(
+            (p.content_type.as_deref(), &p.payload[..]),
+            (Some("a/jsonx"), &b"body"[..])
+        );
     }
 
     #[test]
@@ -308,7 +325,12 @@ mod tests {
             (0x82, &b"\0\0\0\x01a\0"[..], Version::V3, P),
             (0x82, &b"\0\x01"[..], Version::V3, P),
             (0x82, &b"\0\x01\0\x01a\xff"[..], Version::V3, M),
-            (0x82, &b"\0\x01\x02\x0b\x01\0\x01a\0"[..], Version::V5, Reason::SubscriptionIdentifiersNotSupported),
+            (
+                0x82,
+                &b"\0\x01\x02\x0b\x01\0\x01a\0"[..],
+                Version::V5,
+                Reason::SubscriptionIdentifiersNotSupported,
+            ),
             (0xa2, &b"\0\x01"[..], Version::V3, P),
             (0xc0, &b"x"[..], Version::V3, M),
             (0xe0, &b"\0"[..], Version::V3, M),

@@ -69,10 +69,13 @@ impl Session {
     pub(super) fn resumed_by(&mut self, principal: Principal) {
         self.principal = principal;
         let who = &self.principal;
-        self.subscriptions.retain(|(filter, _)| topic::grant(filter, who) == topic::Grant::Yes);
-        self.queue.retain(|(notice, _)| who.may(Action::SeePatient(&notice.patient)));
+        self.subscriptions
+            .retain(|(filter, _)| topic::grant(filter, who) == topic::Grant::Yes);
+        self.queue
+            .retain(|(notice, _)| who.may(Action::SeePatient(&notice.patient)));
         // What was delivered but for its last handshake keeps its handshake; the rest is seen again only by right.
-        self.flights.retain(|f| f.released || who.may(Action::SeePatient(&f.notice.patient)));
+        self.flights
+            .retain(|f| f.released || who.may(Action::SeePatient(&f.notice.patient)));
     }
 
     /// Enters a subscription, or changes its QoS; `false` where there are `limit` already.
@@ -136,9 +139,16 @@ impl Session {
             if full || out.len() >= window.unsent {
                 break;
             }
-            let Some((notice, qos)) = self.queue.pop_front() else { break };
+            let Some((notice, qos)) = self.queue.pop_front() else {
+                break;
+            };
             let id = if qos == Qos::AtMostOnce { 0 } else { self.next_id() };
-            let flight = Flight { id, notice, qos, released: false };
+            let flight = Flight {
+                id,
+                notice,
+                qos,
+                released: false,
+            };
             if !wire.publish(&message(&flight, false), out) {
                 too_large += 1;
                 continue;
@@ -206,8 +216,15 @@ mod tests {
 
     use super::*;
 
-    const WIRE: Wire = Wire { version: Version::V3, packet_bytes: usize::MAX, problem_information: true };
-    const WINDOW: Window = Window { flights: 2, unsent: 1000 };
+    const WIRE: Wire = Wire {
+        version: Version::V3,
+        packet_bytes: usize::MAX,
+        problem_information: true,
+    };
+    const WINDOW: Window = Window {
+        flights: 2,
+        unsent: 1000,
+    };
 
     fn doctor(patients: &[&str]) -> Principal {
         Principal {
@@ -236,7 +253,11 @@ mod tests {
     fn heads(out: &mut BytesMut) -> Vec<(u8, u16)> {
         let mut seen = Vec::new();
         while let Some(frame) = super::super::frame::take(out, usize::MAX).unwrap() {
-            let at = if frame.kind() == 3 { 2 + usize::from(frame.body[1]) } else { 0 };
+            let at = if frame.kind() == 3 {
+                2 + usize::from(frame.body[1])
+            } else {
+                0
+            };
             seen.push((frame.first, u16::from_be_bytes([frame.body[at], frame.body[at + 1]])));
         }
         seen
@@ -268,11 +289,27 @@ mod tests {
         }
         assert_eq!(session.drain(&WIRE, WINDOW, &mut out), (2, 0));
         assert_eq!(heads(&mut out), [(0x34, 1), (0x34, 2)]);
-        session.answered(Answer { kind: 5, id: 1, failed: false }, &WIRE, &mut out);
+        session.answered(
+            Answer {
+                kind: 5,
+                id: 1,
+                failed: false,
+            },
+            &WIRE,
+            &mut out,
+        );
         assert_eq!(heads(&mut out), [(PUBREL, 1)]);
         session.resume(&WIRE, &mut out);
         assert_eq!(heads(&mut out), [(PUBREL, 1), (0x3c, 2)]);
-        session.answered(Answer { kind: 7, id: 1, failed: false }, &WIRE, &mut out);
+        session.answered(
+            Answer {
+                kind: 7,
+                id: 1,
+                failed: false,
+            },
+            &WIRE,
+            &mut out,
+        );
         assert_eq!(session.drain(&WIRE, WINDOW, &mut out), (1, 0));
         assert_eq!(heads(&mut out), [(0x34, 3)]);
     }
@@ -287,13 +324,29 @@ mod tests {
         for kind in 4..=7 {
             for id in [1, 7] {
                 if (kind, id) != (4, 1) {
-                    session.answered(Answer { kind, id, failed: false }, &WIRE, &mut out);
+                    session.answered(
+                        Answer {
+                            kind,
+                            id,
+                            failed: false,
+                        },
+                        &WIRE,
+                        &mut out,
+                    );
                 }
             }
         }
         assert_eq!(heads(&mut out), [(PUBREL, 1), (PUBREL, 7)]);
         assert_eq!(session.flights.len(), 1);
-        session.answered(Answer { kind: 4, id: 1, failed: false }, &WIRE, &mut out);
+        session.answered(
+            Answer {
+                kind: 4,
+                id: 1,
+                failed: false,
+            },
+            &WIRE,
+            &mut out,
+        );
         assert!(session.flights.is_empty());
     }
 }

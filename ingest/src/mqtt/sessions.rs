@@ -87,7 +87,10 @@ pub(super) struct Busy;
 
 impl Sessions {
     pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { book: Mutex::default(), limit })
+        Arc::new(Self {
+            book: Mutex::default(),
+            limit,
+        })
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -130,7 +133,11 @@ impl Sessions {
             gone: CancellationToken::new(),
         };
         let mut book = self.book();
-        if book.entries.get(&holder).is_some_and(|e| clean || e.expires.is_some_and(|at| at <= now)) {
+        if book
+            .entries
+            .get(&holder)
+            .is_some_and(|e| clean || e.expires.is_some_and(|at| at <= now))
+        {
             book.end(&holder);
         }
         let (seat, present) = match book.entries.get_mut(&holder) {
@@ -146,15 +153,30 @@ impl Sessions {
                 (seat, true)
             }
             None => {
-                let seat = Arc::new(Seat { session: Mutex::new(Session::new(principal)), wake: Notify::new() });
-                let entry = Entry { seat: Arc::clone(&seat), live: Some(live.clone()), expires: None, will: None };
+                let seat = Arc::new(Seat {
+                    session: Mutex::new(Session::new(principal)),
+                    wake: Notify::new(),
+                });
+                let entry = Entry {
+                    seat: Arc::clone(&seat),
+                    live: Some(live.clone()),
+                    expires: None,
+                    will: None,
+                };
                 book.entries.insert(holder.clone(), entry);
                 (seat, false)
             }
         };
         metrics::offline(book.offline);
         drop(book);
-        let attached = Attached { sessions: Arc::clone(self), holder, seat, present, live, left: false };
+        let attached = Attached {
+            sessions: Arc::clone(self),
+            holder,
+            seat,
+            present,
+            live,
+            left: false,
+        };
         attached.listens();
         attached
     }
@@ -168,7 +190,10 @@ impl Sessions {
                 metrics::alerts("queued", 1);
                 metrics::alerts("dropped", dropped);
                 if dropped > 0 {
-                    tracing::warn!(dropped, "a subscriber's queue of alerts was full: the oldest were dropped");
+                    tracing::warn!(
+                        dropped,
+                        "a subscriber's queue of alerts was full: the oldest were dropped"
+                    );
                 }
                 seat.wake.notify_one();
             }
@@ -285,7 +310,13 @@ mod tests {
             patients: Vec::new(),
             sensors: Vec::new(),
         };
-        (Holder { subject: "s".into(), client: "c".into() }, principal)
+        (
+            Holder {
+                subject: "s".into(),
+                client: "c".into(),
+            },
+            principal,
+        )
     }
 
     const PATIENCE: Duration = Duration::from_secs(5);

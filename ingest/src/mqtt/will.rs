@@ -31,7 +31,12 @@ impl Testament {
     ///
     /// # Errors
     /// Why the client is not let in with it.
-    pub(super) fn checked(will: Will, version: Version, who: &Principal, limit: usize) -> Result<Self, ConnectReasonCode> {
+    pub(super) fn checked(
+        will: Will,
+        version: Version,
+        who: &Principal,
+        limit: usize,
+    ) -> Result<Self, ConnectReasonCode> {
         if will.retain && version == Version::V5 {
             return Err(ConnectReasonCode::RetainNotSupported);
         }
@@ -57,7 +62,13 @@ impl Testament {
 
     /// Waits for its moment, and sends it unless the client has come back. A door that stops does not wait: the
     /// connection did break.
-    pub(super) async fn wait(self, fate: oneshot::Receiver<Fate>, intake: Arc<Intake>, retry: Duration, stop: CancellationToken) {
+    pub(super) async fn wait(
+        self,
+        fate: oneshot::Receiver<Fate>,
+        intake: Arc<Intake>,
+        retry: Duration,
+        stop: CancellationToken,
+    ) {
         let resumed = tokio::select! {
             fate = fate => fate == Ok(Fate::Resumed),
             () = tokio::time::sleep(self.will.delay) => false,

@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 use mqtt_protocol_core::mqtt::packet::{
     AssignedClientIdentifier, MaximumPacketSize, Properties, Qos, ReceiveMaximum, RetainAvailable,
-    SessionExpiryInterval, SharedSubscriptionAvailable, SubscriptionIdentifierAvailable, TopicAliasMaximum, v3_1_1, v5_0,
+    SessionExpiryInterval, SharedSubscriptionAvailable, SubscriptionIdentifierAvailable, TopicAliasMaximum, v3_1_1,
+    v5_0,
 };
 use mqtt_protocol_core::mqtt::result_code::{
     ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode as Reason, MqttError, SubackReasonCode,
@@ -107,9 +108,17 @@ impl Wire {
         let bytes = match self.version {
             Version::V3 => {
                 let codes = codes.into_iter().map(return_code).collect::<Vec<_>>();
-                v3_1_1::Suback::builder().packet_id(id).return_codes(codes).build()?.to_continuous_buffer()
+                v3_1_1::Suback::builder()
+                    .packet_id(id)
+                    .return_codes(codes)
+                    .build()?
+                    .to_continuous_buffer()
             }
-            Version::V5 => v5_0::Suback::builder().packet_id(id).reason_codes(codes).build()?.to_continuous_buffer(),
+            Version::V5 => v5_0::Suback::builder()
+                .packet_id(id)
+                .reason_codes(codes)
+                .build()?
+                .to_continuous_buffer(),
         };
         out.put_slice(&bytes);
         Ok(())
@@ -118,13 +127,24 @@ impl Wire {
     /// UNSUBACK: for each filter, whether there was such a subscription.
     pub(super) fn unsuback(&self, id: u16, found: &[bool], out: &mut BytesMut) -> Result<(), MqttError> {
         let bytes = match self.version {
-            Version::V3 => v3_1_1::Unsuback::builder().packet_id(id).build()?.to_continuous_buffer(),
+            Version::V3 => v3_1_1::Unsuback::builder()
+                .packet_id(id)
+                .build()?
+                .to_continuous_buffer(),
             Version::V5 => {
                 let code = |found: &bool| {
-                    if *found { UnsubackReasonCode::Success } else { UnsubackReasonCode::NoSubscriptionExisted }
+                    if *found {
+                        UnsubackReasonCode::Success
+                    } else {
+                        UnsubackReasonCode::NoSubscriptionExisted
+                    }
                 };
                 let codes: Vec<_> = found.iter().map(code).collect();
-                v5_0::Unsuback::builder().packet_id(id).reason_codes(codes).build()?.to_continuous_buffer()
+                v5_0::Unsuback::builder()
+                    .packet_id(id)
+                    .reason_codes(codes)
+                    .build()?
+                    .to_continuous_buffer()
             }
         };
         out.put_slice(&bytes);
@@ -132,7 +152,12 @@ impl Wire {
     }
 
     /// CONNACK of a client that is let in.
-    pub(super) fn welcome(&self, welcome: &Welcome<'_>, limits: &MqttLimits, out: &mut BytesMut) -> Result<(), MqttError> {
+    pub(super) fn welcome(
+        &self,
+        welcome: &Welcome<'_>,
+        limits: &MqttLimits,
+        out: &mut BytesMut,
+    ) -> Result<(), MqttError> {
         let bytes = match self.version {
             Version::V3 => v3_1_1::Connack::builder()
                 .session_present(welcome.session_present)
@@ -226,7 +251,11 @@ fn put_length(mut length: usize, out: &mut BytesMut) {
 mod tests {
     use super::*;
 
-    const V5: Wire = Wire { version: Version::V5, packet_bytes: usize::MAX, problem_information: true };
+    const V5: Wire = Wire {
+        version: Version::V5,
+        packet_bytes: usize::MAX,
+        problem_information: true,
+    };
 
     fn written(write: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
         let mut out = BytesMut::new();
@@ -236,8 +265,14 @@ mod tests {
 
     #[test]
     fn answers_say_as_much_as_the_client_can_hear() {
-        let v3 = Wire { version: Version::V3, ..V5 };
-        let terse = Wire { problem_information: false, ..V5 };
+        let v3 = Wire {
+            version: Version::V3,
+            ..V5
+        };
+        let terse = Wire {
+            problem_information: false,
+            ..V5
+        };
         for (wire, code, rejected, expected) in [
             (v3, 0x99, 3, &[0x40, 2, 0, 7][..]),
             (V5, 0, 0, &[0x40, 2, 0, 7][..]),
@@ -252,12 +287,24 @@ mod tests {
     #[test]
     fn what_is_written_is_what_the_library_reads() {
         let payload = vec![b'x'; 300];
-        let message = Message { topic: "a/b", payload: &payload, qos: Qos::ExactlyOnce, dup: true, id: 9 };
+        let message = Message {
+            topic: "a/b",
+            payload: &payload,
+            qos: Qos::ExactlyOnce,
+            dup: true,
+            id: 9,
+        };
         let bytes = written(|out| assert!(V5.publish(&message, out)));
         let (read, _) = v5_0::Publish::parse(bytes[0] & 15, bytes[3..].to_vec().into()).unwrap();
-        assert_eq!((read.topic_name(), read.packet_id(), read.dup()), ("a/b", Some(9), true));
+        assert_eq!(
+            (read.topic_name(), read.packet_id(), read.dup()),
+            ("a/b", Some(9), true)
+        );
         assert_eq!((read.payload().as_slice(), read.props().len()), (&payload[..], 2));
-        let small = Wire { packet_bytes: 300, ..V5 };
+        let small = Wire {
+            packet_bytes: 300,
+            ..V5
+        };
         assert!(!small.publish(&message, &mut BytesMut::new()));
     }
 }

@@ -67,7 +67,10 @@ where
     let inner = tokio_tungstenite::accept_hdr_async_with_config(io, agree, Some(config))
         .await
         .map_err(Box::new)?;
-    Ok(Socket { inner, rest: Bytes::new() })
+    Ok(Socket {
+        inner,
+        rest: Bytes::new(),
+    })
 }
 
 #[expect(clippy::result_large_err, reason = "the library's own signature")]
@@ -80,11 +83,17 @@ fn agree(request: &Request, mut response: Response) -> Result<Response, ErrorRes
     if !matches!(request.uri().path(), "/" | "/mqtt" | "/mqtt/") {
         return refuse(StatusCode::NOT_FOUND, "MQTT is at /mqtt\n");
     }
-    let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let offered = request
+        .headers()
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
     if !offered.flat_map(|v| v.split(',')).any(|p| p.trim() == "mqtt") {
         return refuse(StatusCode::BAD_REQUEST, "the subprotocol is mqtt\n");
     }
-    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("mqtt"));
+    response
+        .headers_mut()
+        .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("mqtt"));
     Ok(response)
 }
 

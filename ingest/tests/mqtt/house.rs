@@ -1,0 +1,102 @@
+//! A door with a log behind it, for tests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use eventlog::{EventLog, SystemClock};
+use ingest::mqtt::{Entrance, MqttDoor, MqttLimits};
+use ingest::{Intake, Limits};
+use schemas::access::{Authenticate, Principal, Refused, Role};
+use schemas::ids::{PatientId, SensorId};
+use schemas::policy::Policy;
+use schemas::time::Timestamp;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Client, Connect, Packet};
+use super::log::TestLog;
+
+/// Knows four tokens; `brief` is good only until it is withdrawn.
+pub struct Tokens(pub watch::Sender<bool>);
+
+impl Authenticate for Tokens {
+    fn authenticate(&self, token: &str, _: Timestamp) -> Result<Principal, Refused> {
+        let (role, patients, sensors) = match token {
+            "device" => (Role::Device, &["p1"][..], &["s1"][..]),
+            "doctor" => (Role::Doctor, &["p1"][..], &[][..]),
+            "admin" => (Role::Admin, &[][..], &[][..]),
+            "brief" if *self.0.borrow() => (Role::Admin, &[][..], &[][..]),
+            _ => return Err(Refused),
+        };
+        Ok(Principal {
+            subject: token.into(),
+            role,
+            patients: patients.iter().map(|p| PatientId::new(p).unwrap()).collect(),
+            sensors: sensors.iter().map(|s| SensorId::new(s).unwrap()).collect(),
+        })
+    }
+}
+
+pub struct House {
+    pub log: Arc<TestLog>,
+    pub address: SocketAddr,
+    pub tokens: Arc<Tokens>,
+    pub stop: CancellationToken,
+    pub served: Option<tokio::task::JoinHandle<()>>,
+    _policy: watch::Sender<Arc<Policy>>,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl House {
+    pub async fn new() -> Self {
+        Self::with(limits(), None).await
+    }
+
+    pub async fn with(limits: MqttLimits, tls: Option<Arc<ServerConfig>>) -> Self {
+        let log = TestLog::new();
+        let tokens = Arc::new(Tokens(watch::Sender::new(true)));
+        let (policy, in_force) = watch::channel(Arc::new(Policy::standard()));
+        let as_log: Arc<dyn EventLog> = Arc::clone(&log) as _;
+        let intake = Intake::new(Arc::clone(&as_log), Arc::new(SystemClock), in_force, Limits::default());
+        let stop = CancellationToken::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = MqttDoor::new(intake, as_log, Arc::clone(&tokens) as _, limits, stop.clone());
+        let served = tokio::spawn(door.serve(vec![Entrance { listener, tls }]));
+        Self { log, address, tokens, stop, served: Some(served), _policy: policy }
+    }
+
+    pub async fn dial(&self) -> Client {
+        Client::over(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// A client that is let in.
+    pub async fn enter(&self, connect: &Connect<'_>) -> (Client, Packet) {
+        let mut client = self.dial().await;
+        let connack = client.login(connect).await;
+        assert_eq!((connack.0, connack.1[1]), (0x20, 0), "{connack:?}");
+        (client, connack)
+    }
+
+    pub async fn device(&self, v: u8, id: &str) -> Client {
+        self.enter(&Connect::new(v, id, "device")).await.0
+    }
+}
+
+/// Bounds that a test reaches soon.
+pub fn limits() -> MqttLimits {
+    MqttLimits {
+        connect_timeout: std::time::Duration::from_millis(300),
+        packet_bytes: 16 << 10,
+        messages_in_flight: 2000,
+        settle: std::time::Duration::from_secs(2),
+        ..MqttLimits::default()
+    }
+}
