@@ -4,6 +4,8 @@
 
 
 
+pub mod alerts;
+pub mod devices;
 pub mod engine;
 pub mod metrics;
 pub mod runner;
@@ -16,8 +18,10 @@ use eventlog::Topic;
 
 /// Every processor of the house.
 #[must_use]
-pub const fn all() -> [Kind; 1] {
+pub const fn all() -> [Kind; 3] {
     [
         Kind::of::<windows::Windows>(Topic::Windows),
+        Kind::of::<alerts::Alerts>(Topic::Alerts),
+        Kind::of::<devices::Devices>(Topic::Devices),
     ]
 }

@@ -1,0 +1,220 @@
+//! One sensor of one patient: alarms that it raises itself, its silence, its battery, its faults.
+
+use schemas::derived::Outcome;
+use schemas::facts::{AlarmCode, AlertClass, DeviceAlarm, SensorState, SensorStatus, Severity};
+use schemas::ids::SensorId;
+use schemas::journal::{Envelope, Fact};
+use schemas::metric::Metric;
+use schemas::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use super::episode::{Episode, Lane, Raise};
+use super::message::{self, Message};
+use crate::engine::task::RHYTHM;
+use crate::engine::{Context, Novelty};
+use crate::silence::Silence;
+
+/// A battery below this gives a technical WARNING, % (`facts/clinical.md` §1.3) …
+const LOW: f64 = 10.0;
+/// … which ends at or above this.
+const CHARGED: f64 = 15.0;
+
+const OFFLINE: &str = "sensor_offline";
+const FAULT: &str = "sensor_fault";
+const OFF: &str = "sensor_off";
+const BATTERY: &str = "low_battery";
+
+/// What is remembered of one sensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Device {
+    pub(super) silence: Silence,
+    sensor_id: SensorId,
+    /// When its newest status was measured.
+    said_at: Timestamp,
+    /// When its newest battery reading was measured.
+    charged_at: Timestamp,
+    /// When its newest reading with contact was measured.
+    contact_at: Timestamp,
+}
+
+/// A fact, or a tick, on its way through.
+pub(super) struct Moment<'a> {
+    pub(super) key: &'a str,
+    pub(super) now: Timestamp,
+    pub(super) ctx: &'a Context,
+}
+
+impl Device {
+    pub(super) const fn new(sensor_id: SensorId, now: Timestamp) -> Self {
+        Self {
+            silence: Silence::new(now),
+            sensor_id,
+            said_at: Timestamp::MIN,
+            charged_at: Timestamp::MIN,
+            contact_at: Timestamp::MIN,
+        }
+    }
+
+    /// Takes whatever the sensor sent.
+    pub(super) fn hear(
+        &mut self,
+        moment: &Moment<'_>,
+        fact: &Envelope,
+        novelty: Novelty,
+        episodes: &mut Vec<Episode>,
+    ) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let own_words = !matches!(&fact.fact, Fact::SensorStatus(status) if status.last_will);
+        self.silence.hear(fact, moment.ctx);
+        if own_words {
+            end(episodes, OFFLINE, moment, &mut outcomes);
+        }
+        if novelty != Novelty::Novel {
+            return outcomes;
+        }
+        match &fact.fact {
+            Fact::Reading(reading) => {
+                if reading.contact != Some(false) && fact.measured_at >= self.contact_at {
+                    self.contact_at = fact.measured_at;
+                    if begun(episodes, OFF).is_some_and(|started| started <= fact.measured_at) {
+                        end(episodes, OFF, moment, &mut outcomes);
+                    }
+                }
+                if reading.metric == Metric::Battery {
+                    self.charge(Some(reading.value), fact, moment, episodes, &mut outcomes);
+                }
+            }
+            Fact::SensorStatus(status) => self.say(status, fact, moment, episodes, &mut outcomes),
+            Fact::DeviceAlarm(alarm) => self.alarm(alarm, fact, moment, episodes, &mut outcomes),
+            _ => {}
+        }
+        outcomes
+    }
+
+    /// Looks whether the sensor has been silent for too long.
+    pub(super) fn look(&mut self, moment: &Moment<'_>, episodes: &mut Vec<Episode>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        if self.silence.look(moment.ctx) {
+            let patience = Span(3 * self.silence.promised().unwrap_or(RHYTHM).0);
+            let raise = self.technical(OFFLINE, message::silent(patience), self.silence.heard(), moment.now);
+            begin(episodes, raise, moment, &mut outcomes);
+        }
+        outcomes
+    }
+
+    fn say(
+        &mut self,
+        status: &SensorStatus,
+        fact: &Envelope,
+        moment: &Moment<'_>,
+        episodes: &mut Vec<Episode>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        if fact.measured_at < self.said_at {
+            return;
+        }
+        self.said_at = fact.measured_at;
+        if status.state == SensorState::Fault {
+            let raise = self.technical(FAULT, message::fault(), fact.measured_at, moment.now);
+            begin(episodes, raise, moment, outcomes);
+        } else {
+            end(episodes, FAULT, moment, outcomes);
+        }
+        self.charge(status.battery, fact, moment, episodes, outcomes);
+    }
+
+    fn charge(
+        &mut self,
+        charge: Option<f64>,
+        fact: &Envelope,
+        moment: &Moment<'_>,
+        episodes: &mut Vec<Episode>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let Some(charge) = charge.filter(|_| fact.measured_at >= self.charged_at) else {
+            return;
+        };
+        self.charged_at = fact.measured_at;
+        if charge < LOW {
+            let mut raise = self.technical(BATTERY, message::battery(charge), fact.measured_at, moment.now);
+            (raise.metric, raise.value, raise.limit) = (Some(Metric::Battery), Some(charge), Some(LOW));
+            begin(episodes, raise, moment, outcomes);
+        } else if charge >= CHARGED {
+            end(episodes, BATTERY, moment, outcomes);
+        }
+    }
+
+    fn alarm(
+        &self,
+        alarm: &DeviceAlarm,
+        fact: &Envelope,
+        moment: &Moment<'_>,
+        episodes: &mut Vec<Episode>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        // it has had contact since
+        if alarm.code == AlarmCode::SensorOff && fact.measured_at < self.contact_at {
+            return;
+        }
+        let rule = alarm.code.as_str();
+        let mut raise = self.technical(rule, message::alarm(alarm.code), fact.measured_at, moment.now);
+        if alarm.code.is_clinical() {
+            raise.class = AlertClass::Clinical;
+            raise.severity = Severity::Critical;
+        }
+        let fresh_for = moment.ctx.policy().map(|policy| policy.fresh_for);
+        raise.retrospective = moment.ctx.recorded > Timestamp::MIN
+            && fresh_for.is_some_and(|fresh_for| fact.measured_at < moment.ctx.recorded - fresh_for);
+        if !raise.retrospective {
+            // an old episode must not hide that it happens now
+            for episode in episodes.iter_mut().filter(|e| e.row.rule == rule && e.row.retrospective) {
+                episode.row.retrospective = false;
+                outcomes.push(episode.change(schemas::facts::AlertChange::BecameCurrent));
+            }
+        }
+        begin(episodes, raise, moment, outcomes);
+    }
+
+    /// A technical WARNING.
+    fn technical(&self, rule: &'static str, message: Message, started_at: Timestamp, now: Timestamp) -> Raise {
+        Raise {
+            rule: SmolStr::new_static(rule),
+            sensor_id: Some(self.sensor_id.clone()),
+            metric: None,
+            class: AlertClass::Technical,
+            severity: Severity::Warning,
+            retrospective: false,
+            message,
+            value: None,
+            limit: None,
+            started_at,
+            now,
+        }
+    }
+}
+
+/// Raises an episode where none of its rule is open.
+fn begin(episodes: &mut Vec<Episode>, raise: Raise, moment: &Moment<'_>, outcomes: &mut Vec<Outcome>) {
+    if begun(episodes, &raise.rule).is_none() {
+        let episode = Episode::raise(moment.key, Lane::Now, raise, moment.ctx);
+        outcomes.push(episode.told());
+        episodes.push(episode);
+    }
+}
+
+/// When the open episode of a rule began.
+fn begun(episodes: &[Episode], rule: &str) -> Option<Timestamp> {
+    episodes.iter().find(|e| e.row.rule == rule).map(|e| e.row.started_at)
+}
+
+/// Ends the episode of a rule.
+fn end(episodes: &mut Vec<Episode>, rule: &str, moment: &Moment<'_>, outcomes: &mut Vec<Outcome>) {
+    episodes.retain_mut(|episode| {
+        let ends = episode.row.rule == rule;
+        if ends {
+            outcomes.push(episode.resolve(moment.now));
+        }
+        !ends
+    });
+}
