@@ -10,6 +10,10 @@ pub mod conformance;
 #[cfg(any(feature = "embedded", feature = "conformance"))]
 pub mod embedded;
 mod error;
+#[cfg(feature = "conformance")]
+pub mod faulty;
+#[cfg(feature = "conformance")]
+pub mod model;
 pub mod origin;
 #[cfg(feature = "conformance")]
 pub mod prng;

@@ -3,7 +3,8 @@
 //! fjall ends reading a journal at the first bytes it cannot parse and cuts off the rest, be it torn by a crash or
 //! damaged in the middle; and it refuses to open where a torn batch still has its end marker. Here every commit is
 //! synced before the next one is written, so only the last batch of the newest journal can be torn: that one is cut
-//! away, and everything else that cannot be read is damage to what had been acknowledged.
+//! away, and everything else that cannot be read is damage to what had been acknowledged. A last batch that was written
+//! to its end mark and has no sector missing was not torn: what is wrong with it is damage too.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -70,19 +71,44 @@ enum Verdict {
 
 fn inspect(bytes: &[u8]) -> Verdict {
     let mut at = 0;
+    let mut last = None;
     loop {
         let rest = &bytes[at..];
         match batch(rest) {
-            Parsed::Good { length } => at += length,
+            // The checksum does not cover the sequence number, and fjall leaves out what seems older than its tables.
+            Parsed::Good { sequence, .. } if last.is_some_and(|last| sequence <= last) => {
+                return Verdict::Damaged { at };
+            }
+            Parsed::Good { length, sequence } => {
+                at += length;
+                last = Some(sequence);
+            }
             // Most of a journal's space is not used yet.
             _ if rest.iter().all(|b| *b == 0) => return Verdict::Whole,
             Parsed::Wrong { length } if !has_hole(bytes, at, at + length) => return Verdict::Damaged { at },
+            Parsed::Not if was_finished(rest) && !has_hole(bytes, at, bytes.len() - unused(bytes)) => {
+                return Verdict::Damaged { at };
+            }
             _ if (1..rest.len()).any(|i| rest[i] == START && matches!(batch(&rest[i..]), Parsed::Good { .. })) => {
                 return Verdict::Damaged { at };
             }
             _ => return Verdict::Torn { at },
         }
     }
+}
+
+/// How many bytes at the end were never used.
+fn unused(bytes: &[u8]) -> usize {
+    bytes.iter().rev().take_while(|b| **b == 0).count()
+}
+
+/// Whether the bytes end as a batch does, give or take one bit: then its writing was not cut short.
+fn was_finished(rest: &[u8]) -> bool {
+    let written = &rest[..rest.len() - unused(rest)];
+    written.last_chunk().is_some_and(|mark| {
+        let differs = u32::from_be_bytes(*mark) ^ u32::from_be_bytes(MAGIC);
+        differs.count_ones() <= 1
+    })
 }
 
 /// Whether a whole sector in `from..to` was never written: a crash, not a flipped bit.
@@ -97,7 +123,7 @@ fn has_hole(bytes: &[u8], from: usize, to: usize) -> bool {
 
 enum Parsed {
     /// A batch with the right checksum.
-    Good { length: usize },
+    Good { length: usize, sequence: u64 },
     /// From start to end mark, but the checksum is wrong.
     Wrong { length: usize },
     /// Not a whole batch.
@@ -106,20 +132,20 @@ enum Parsed {
 
 fn batch(bytes: &[u8]) -> Parsed {
     match try_batch(bytes) {
-        Some((length, true)) => Parsed::Good { length },
-        Some((length, false)) => Parsed::Wrong { length },
+        Some((length, sequence, true)) => Parsed::Good { length, sequence },
+        Some((length, _, false)) => Parsed::Wrong { length },
         None => Parsed::Not,
     }
 }
 
-/// The batch at the front of `bytes`: its length, and whether its checksum is right.
-fn try_batch(bytes: &[u8]) -> Option<(usize, bool)> {
+/// The batch at the front of `bytes`: its length, its sequence number, and whether its checksum is right.
+fn try_batch(bytes: &[u8]) -> Option<(usize, u64, bool)> {
     let mut from = Cursor { bytes, at: 0 };
     if from.byte()? != START {
         return None;
     }
     let count = u32::from_le_bytes(from.take()?);
-    from.skip(8)?;
+    let sequence = u64::from_le_bytes(from.take()?);
     let items = from.at;
     for _ in 0..count {
         match from.byte()? {
@@ -143,7 +169,7 @@ fn try_batch(bytes: &[u8]) -> Option<(usize, bool)> {
         return None;
     }
     let sum = u64::from_le_bytes(from.take()?);
-    (from.take()? == MAGIC).then(|| (from.at, xxh3_64(&bytes[items..end]) == sum))
+    (from.take()? == MAGIC).then(|| (from.at, sequence, xxh3_64(&bytes[items..end]) == sum))
 }
 
 struct Cursor<'a> {
@@ -165,5 +191,78 @@ impl Cursor<'_> {
 
     fn byte(&mut self) -> Option<u8> {
         self.take::<1>().map(|[byte]| byte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch of one item with a value of `n` bytes.
+    fn a_batch(sequence: u64, n: usize) -> Vec<u8> {
+        let mut items = vec![ITEM, 0, 0];
+        items.extend(7_u64.to_le_bytes());
+        items.extend(3_u16.to_le_bytes());
+        items.extend((n as u32).to_le_bytes());
+        items.extend((n as u32).to_le_bytes());
+        items.extend(b"key");
+        items.extend((0..n).map(|i| (i % 250) as u8 + 1));
+        let mut bytes = vec![START];
+        bytes.extend(1_u32.to_le_bytes());
+        bytes.extend(sequence.to_le_bytes());
+        bytes.extend(&items);
+        bytes.push(END);
+        bytes.extend(xxh3_64(&items).to_le_bytes());
+        bytes.extend(MAGIC);
+        bytes
+    }
+
+    fn a_journal() -> (Vec<u8>, usize) {
+        let mut bytes = [a_batch(40, 10), a_batch(41, 600)].concat();
+        let last = bytes.len();
+        bytes.extend(a_batch(42, 1300));
+        (bytes, last)
+    }
+
+    #[test]
+    fn a_journal_is_whole_with_and_without_unused_space() {
+        let (mut bytes, _) = a_journal();
+        assert_eq!(inspect(&bytes), Verdict::Whole);
+        bytes.resize(bytes.len() + 10_000, 0);
+        assert_eq!(inspect(&bytes), Verdict::Whole);
+        assert_eq!(inspect(&[]), Verdict::Whole);
+    }
+
+    #[test]
+    fn whatever_a_crash_leaves_of_the_last_batch_is_torn() {
+        let (bytes, last) = a_journal();
+        for cut in last + 1..bytes.len() {
+            assert_eq!(inspect(&bytes[..cut]), Verdict::Torn { at: last }, "cut at {cut}");
+            let mut unused = bytes[..cut].to_vec();
+            unused.resize(20_000, 0);
+            assert_eq!(inspect(&unused), Verdict::Torn { at: last }, "unused from {cut}");
+        }
+        for hole in (last.next_multiple_of(SECTOR)..bytes.len()).step_by(SECTOR) {
+            let mut holed = bytes.clone();
+            let end = (hole + SECTOR).min(bytes.len());
+            holed[hole..end].fill(0);
+            assert_eq!(inspect(&holed), Verdict::Torn { at: last }, "hole at {hole}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_damage_wherever_it_is() {
+        let (bytes, last) = a_journal();
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            let verdict = inspect(&flipped);
+            // A last sequence number that is too high orders what follows after it: no harm.
+            let harmless = (last + 5..last + 13).contains(&at) && verdict == Verdict::Whole;
+            assert!(
+                harmless || matches!(verdict, Verdict::Damaged { .. }),
+                "flipped at {at}: {verdict:?}"
+            );
+        }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) enum Space {
 
 impl Space {
     /// Its name on disk.
+    #[cfg(feature = "embedded")]
     pub(crate) fn name(self) -> String {
         match self {
             Self::Meta => "meta".to_owned(),
