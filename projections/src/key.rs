@@ -18,7 +18,8 @@ pub(crate) const fn ordered_int(n: i64) -> u64 {
     n.cast_unsigned() ^ SIGN
 }
 
-const fn int_of(ordered: u64) -> i64 {
+/// The integer of such a number.
+pub(crate) const fn int_of(ordered: u64) -> i64 {
     (ordered ^ SIGN).cast_signed()
 }
 

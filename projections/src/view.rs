@@ -147,6 +147,8 @@ pub struct View {
     pub clustering: &'static [Column],
     /// The other columns. Those that are mostly null stand last: they then take no room.
     pub columns: &'static [Column],
+    /// Whether rows are added at the end of partitions and seldom written again: a hint to homes.
+    pub grows: bool,
 }
 
 impl View {

@@ -1,5 +1,6 @@
 //! Facts in, answers out, through the embedded home.
 #![cfg(feature = "embedded")]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod house;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Site, VIEW, apply, put, removal, said};
+use super::{REWRITTEN, Site, VIEW, apply, put, removal, said};
 use crate::store::{Change, Scan, ViewStore};
-use crate::view::Cell;
+use crate::view::{Cell, View};
 
 /// A small generator of numbers that are the same on every machine (SplitMix64).
 struct Chance(u64);
@@ -81,11 +81,18 @@ fn order(key: &[Cell]) -> Vec<u8> {
 /// Shuffled, repeated, cut into batches of any size, with the store opened again in between. Each seed goes on with what
 /// the seeds before it left, in higher versions; all of theirs come again as well.
 pub async fn any_order_gives_the_same_rows(site: &dyn Site) {
+    for view in [&VIEW, &REWRITTEN] {
+        any_order(site, view).await;
+    }
+}
+
+async fn any_order(site: &dyn Site, view: &'static View) {
     let mut all: Vec<Change> = Vec::new();
     for seed in 0..SEEDS {
         let mut chance = Chance(seed);
         let band = i64::try_from(seed).unwrap_or(0) * 6;
         all.extend(changes(&mut chance).into_iter().map(|c| Change {
+            view,
             version: c.version + band,
             ..c
         }));
@@ -100,15 +107,20 @@ pub async fn any_order_gives_the_same_rows(site: &dyn Site) {
                 rest = &rest[cut..];
             }
         }
-        assert_eq!(rows(&*site.open().await).await, left(&all), "seed {seed}");
+        assert_eq!(
+            rows(&*site.open().await, view).await,
+            left(&all),
+            "{}, seed {seed}",
+            view.name
+        );
     }
 }
 
-async fn rows(store: &dyn ViewStore) -> Vec<(Vec<u8>, i64)> {
+async fn rows(store: &dyn ViewStore, view: &'static View) -> Vec<(Vec<u8>, i64)> {
     let mut found = Vec::new();
     for p in PARTITIONS {
         let scan = Scan::of(vec![p.into(), Cell::Int(-1)], 1_000);
-        let rows = store.scan(&VIEW, scan).await.unwrap_or_else(|e| panic!("scan: {e}"));
+        let rows = store.scan(view, scan).await.unwrap_or_else(|e| panic!("scan: {e}"));
         found.extend(rows.iter().map(|row| (order(&row.key), said(row))));
     }
     found

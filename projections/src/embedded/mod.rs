@@ -1,9 +1,10 @@
 //! The home in one process: all views in one fjall keyspace, so that what survives a crash is a prefix of what was
 //! applied. Nothing waits for the disk: what a power cut takes away is projected again from the log.
 
+mod encoded;
 mod generation;
+mod known;
 mod rebuild;
-mod recent;
 mod value;
 
 pub use rebuild::rebuild;
@@ -24,7 +25,8 @@ use crate::key;
 use crate::store::{Change, Progress, Scan, ViewError, ViewStore};
 use crate::view::{Cell, Row, View};
 use crate::views;
-use recent::Recent;
+use encoded::{Encoded, Encoding, Span, write_key};
+use known::{Answer, Known};
 
 /// What the store may use.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +57,7 @@ struct Store {
     db: Database,
     rows: Keyspace,
     /// Held while changes are compared with what is there and written.
-    writing: Mutex<Recent>,
+    writing: Mutex<Known>,
     swept: Mutex<Removals>,
 }
 
@@ -127,34 +129,87 @@ impl EmbeddedViews {
 }
 
 impl Store {
-    fn lock(&self) -> MutexGuard<'_, Recent> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, encoded: &Encoded, progress: Option<(Vec<u8>, Vec<u8>)>) -> Result<(), ViewError> {
-        let mut recent = self.lock();
-        let mut batch = self.db.batch();
-        let mut written = Vec::new();
-        for (key, value) in encoded.best() {
-            let print = recent.print(&key, &value);
-            if print.is_some_and(|print| recent.has(print)) {
+        let mut known = self.lock();
+        let written = self.write_known(encoded, progress, &mut known);
+        if written.is_err() {
+            *known = Known::default();
+        }
+        written
+    }
+
+    fn write_known(
+        &self,
+        encoded: &Encoded,
+        progress: Option<(Vec<u8>, Vec<u8>)>,
+        known: &mut Known,
+    ) -> Result<(), ViewError> {
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), encoded.spans.len() + 1);
+        for change in encoded.best() {
+            let print = known.print(change.key, change.value);
+            if print.is_some_and(|print| known.has(print)) || !self.wins(&change, known)? {
                 continue;
             }
-            let wins = match self.rows.get(&key).map_err(failed)? {
-                Some(stored) => *value > *stored,
-                None => true,
-            };
-            written.extend(print);
-            if wins {
-                batch.insert(&self.rows, key, value);
+            let Span { start, middle, end, .. } = *change.span;
+            batch.insert(
+                &self.rows,
+                encoded.bytes.slice(start..middle),
+                encoded.bytes.slice(middle..end),
+            );
+            // Forgotten again where the batch is not committed.
+            if let Some(print) = print {
+                known.remember_print(print);
+            }
+            if !change.span.grows {
+                known.remember_version(change.key, change.span.version);
             }
         }
         if let Some((key, value)) = progress {
             batch.insert(&self.rows, key, value);
         }
-        batch.commit().map_err(failed)?;
-        recent.remember(written);
-        Ok(())
+        batch.commit().map_err(failed)
+    }
+
+    /// Whether a change is newer than what is there.
+    fn wins(&self, change: &Encoding<'_>, known: &mut Known) -> Result<bool, ViewError> {
+        let answer = if change.span.grows {
+            known.beyond(change.partition, change.key)
+        } else {
+            known.version(change.key, change.span.version)
+        };
+        match answer {
+            Answer::Wins => Ok(true),
+            Answer::Loses => Ok(false),
+            Answer::Look => self.look(change, known),
+            Answer::Seek => {
+                let partition = change.partition.to_vec();
+                let after = key::after_prefix(partition.clone()).unwrap_or_default();
+                let last = self.rows.range(partition..after).next_back();
+                let last = last.map(|guard| guard.key().map_err(failed)).transpose()?;
+                let new = last.as_ref().is_none_or(|last| change.key > &**last);
+                known.remember_end(
+                    change.partition,
+                    last.filter(|_| !new)
+                        .map_or_else(|| change.key.to_vec(), |l| l.to_vec()),
+                );
+                if new { Ok(true) } else { self.look(change, known) }
+            }
+        }
+    }
+
+    fn look(&self, change: &Encoding<'_>, known: &mut Known) -> Result<bool, ViewError> {
+        let Some(stored) = self.rows.get(change.key).map_err(failed)? else {
+            return Ok(true);
+        };
+        let wins = change.value > &*stored;
+        if !wins && !change.span.grows {
+            known.remember_version(change.key, value::version(&stored));
+        }
+        Ok(wins)
     }
 
     /// Drops removals that an earlier sweep has seen, and notes those that are there now.
@@ -170,8 +225,8 @@ impl Store {
                 }
             }
         }
-        let mut recent = self.lock();
-        *recent = Recent::default();
+        let mut known = self.lock();
+        *known = Known::default();
         let mut batch = self.db.batch();
         for (key, value) in &found {
             let still = self.rows.get(key).map_err(failed)?.is_some_and(|now| *now == **value);
@@ -288,59 +343,6 @@ fn failed(error: fjall::Error) -> ViewError {
         (Error::Locked, _) => ViewError::Unavailable("another process has these views open".to_owned()),
         (_, Some(_)) | (Error::Poisoned | Error::KeyspaceDeleted, _) => ViewError::Unavailable(error.to_string()),
         _ => ViewError::Corrupt(error.to_string()),
-    }
-}
-
-/// Changes as bytes, in one piece of memory that the store's own tables share.
-struct Encoded {
-    bytes: Bytes,
-    /// Start of the key, start of the value, end.
-    spans: Vec<(usize, usize, usize)>,
-}
-
-impl Encoded {
-    fn of(changes: &[Change]) -> Result<Self, ViewError> {
-        let mut bytes = Vec::with_capacity(changes.len() * 128);
-        let mut spans = Vec::with_capacity(changes.len());
-        for change in changes {
-            let start = bytes.len();
-            if change.key.len() != change.view.key_len() {
-                return Err(ViewError::Misfit(change.view.name));
-            }
-            write_key(change.view, &change.key, &mut bytes)?;
-            let middle = bytes.len();
-            if !value::write(change.view, change.version, change.cells.as_deref(), &mut bytes) {
-                return Err(ViewError::Misfit(change.view.name));
-            }
-            spans.push((start, middle, bytes.len()));
-        }
-        spans.sort_unstable_by(|a, b| {
-            let order = bytes[a.0..a.1].cmp(&bytes[b.0..b.1]);
-            order.then_with(|| bytes[a.1..a.2].cmp(&bytes[b.1..b.2]))
-        });
-        Ok(Self {
-            bytes: bytes.into(),
-            spans,
-        })
-    }
-
-    /// Each key once, in order, with the greatest of its values.
-    fn best(&self) -> impl Iterator<Item = (Bytes, Bytes)> {
-        let key = |i: usize| self.spans.get(i).map(|s| &self.bytes[s.0..s.1]);
-        (0..self.spans.len()).filter(move |i| key(*i) != key(i + 1)).map(|i| {
-            let (start, middle, end) = self.spans[i];
-            (self.bytes.slice(start..middle), self.bytes.slice(middle..end))
-        })
-    }
-}
-
-fn write_key(view: &View, cells: &[Cell], out: &mut Vec<u8>) -> Result<(), ViewError> {
-    out.extend_from_slice(view.name.as_bytes());
-    out.push(0);
-    if key::write_cells(cells, view.key_columns(), out) {
-        Ok(())
-    } else {
-        Err(ViewError::Misfit(view.name))
     }
 }
 

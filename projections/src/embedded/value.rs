@@ -8,7 +8,7 @@ use schemas::avro::{self, Avro};
 use schemas::time::Timestamp;
 use smol_str::SmolStr;
 
-use crate::key::ordered_int;
+use crate::key::{self, ordered_int};
 use crate::view::{Cell, View};
 
 const ROW: u8 = 0;
@@ -72,6 +72,13 @@ fn write_cell(cell: &Cell, out: &mut Vec<u8>) {
     }
 }
 
+/// The version of a value.
+pub(super) fn version(value: &[u8]) -> i64 {
+    value
+        .first_chunk()
+        .map_or(i64::MIN, |head| key::int_of(u64::from_be_bytes(*head)))
+}
+
 /// Whether the value is a removal.
 pub(super) fn is_removal(value: &[u8]) -> bool {
     value.get(HEAD - 1) == Some(&REMOVED)
@@ -117,6 +124,7 @@ mod tests {
         partition: &[column("k", Type::Text)],
         clustering: &[],
         columns: &[column("a", Type::Int), column("b", Type::Text), column("c", Type::Bool)],
+        grows: false,
     };
 
     fn bytes(version: i64, cells: Option<&[Cell]>) -> Vec<u8> {
@@ -140,6 +148,7 @@ mod tests {
         ];
         assert!(sorted.is_sorted());
         assert!(is_removal(&sorted[3]) && !is_removal(&sorted[4]));
+        assert_eq!([version(&sorted[0]), version(&sorted[1])], [i64::MIN, -1]);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub static ALERTS: View = View {
     partition: &[column("of", Text)],
     clustering: LISTED,
     columns: ALERT,
+    grows: false,
 };
 
 /// One alert.
@@ -50,6 +51,7 @@ pub static ALERT_BY_ID: View = View {
     partition: &[column("alert_id", Blob)],
     clustering: &[column("raised_at", Time)],
     columns: ALERT,
+    grows: false,
 };
 
 /// Everybody's alerts by the day they were raised.
@@ -58,6 +60,7 @@ pub static ALERTS_BY_DAY: View = View {
     partition: &[column("day", Int)],
     clustering: LISTED,
     columns: ALERT,
+    grows: false,
 };
 
 /// Everybody's alerts that are not over.
@@ -66,6 +69,7 @@ pub static OPEN_ALERTS: View = View {
     partition: &[column("shard", Int)],
     clustering: LISTED,
     columns: ALERT,
+    grows: false,
 };
 
 /// What happened to an alert, one row per change.
@@ -83,6 +87,7 @@ pub static ALERT_HISTORY: View = View {
         column("until", Time),
         column("value", Double),
     ],
+    grows: false,
 };
 
 /// Whether an alert still wants somebody.

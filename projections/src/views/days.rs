@@ -12,6 +12,7 @@ pub static DAYS: View = View {
     partition: &[column("list", Text), column("of", Text)],
     clustering: &[column("day", Int), column("part", Text)],
     columns: &[],
+    grows: false,
 };
 
 /// The readings of a patient; the part is the metric.

@@ -32,6 +32,7 @@ pub static LATEST: View = View {
         column("rate", Double),
         column("samples", Blob),
     ],
+    grows: false,
 };
 
 /// A reading gives the whole row; an older one loses to what is there.

@@ -14,6 +14,7 @@ pub static PATIENTS: View = View {
     partition: &[column("shard", Int)],
     clustering: &[column("patient_id", Text)],
     columns: &[column("last_heard", Time)],
+    grows: false,
 };
 
 /// Whatever a sensor says about a patient is a sign of the patient.

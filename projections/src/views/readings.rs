@@ -32,6 +32,7 @@ pub static READINGS: View = View {
         column("rate", Double),
         column("samples", Blob),
     ],
+    grows: true,
 };
 
 /// A reading gives its row, and says that there are rows on its day.

@@ -27,6 +27,7 @@ pub static REJECTED: View = View {
         column("patient_id", Text),
         column("content_type", Text),
     ],
+    grows: true,
 };
 
 /// How many of a record's bytes the view shows; the log has them whole.

@@ -27,6 +27,7 @@ pub static SENSORS: View = View {
         column("lng", Double),
         column("expected_every", Int),
     ],
+    grows: false,
 };
 
 /// The newest in its partition wins.

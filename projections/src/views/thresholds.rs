@@ -19,6 +19,7 @@ pub static THRESHOLDS: View = View {
         column("set_by", Text),
         column("since", Time),
     ],
+    grows: false,
 };
 
 /// The newest in the journal wins.

@@ -33,6 +33,7 @@ pub static WINDOWS: View = View {
         column("quality", Double),
         column("coverage", Double),
     ],
+    grows: false,
 };
 
 /// Windows in one bucket: a week of minutes, five weeks of five minutes, 60 weeks of hours, 27 years of days.

@@ -1,5 +1,5 @@
 //! Facts of a small house, for tests.
-#![allow(dead_code, reason = "each test file uses part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses part of it")]
 
 use projections::embedded::{EmbeddedViews, Options};
 use projections::store::{Change, ViewStore};
