@@ -1,4 +1,4 @@
-//! What a reading costs in the views: `cargo run --release -p projections --features embedded --example speed`.
+//! What a reading costs in the views: `cargo run --release -p projections --features embedded --example speed [memtable MiB]`.
 //!
 //! Patients with five metrics each, one reading per metric and second, in batches as the runner reads them.
 
@@ -64,7 +64,11 @@ fn recorded(n: i64) -> Result<Recorded, schemas::ids::IdError> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    let store = EmbeddedViews::open(folder.path(), Options::default())?;
+    let mut options = Options::default();
+    if let Some(mib) = std::env::args().nth(1) {
+        options.memtable_bytes = mib.parse::<u64>()? << 20;
+    }
+    let store = EmbeddedViews::open(folder.path(), options)?;
     let (mut projecting, mut applying) = (Span::ZERO, Span::ZERO);
     let mut slowest = Span::ZERO;
     for start in (0..READINGS).step_by(usize::try_from(BATCH)?) {

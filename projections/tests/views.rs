@@ -6,7 +6,7 @@ mod house;
 
 use house::{Views, alert, alert_id, at, device, envelope, measured, reading, recorded, rejection, window};
 use projections::query::{self, AlertFilter, Page, Paging, Range};
-use projections::store::ViewError;
+use projections::store::{ViewError, ViewStore};
 use schemas::facts::{
     AlertState, Limits, Liveness, Mark, MetricLimits, Samples, Sent, Severity, ThresholdsSet, WindowSize,
 };
@@ -458,4 +458,31 @@ async fn refused_input_is_listed_newest_first_and_by_sensor() {
         (row.start.len(), row.size, row.sensor_id.as_deref()),
         (1_024, 2_000, Some("s1"))
     );
+}
+
+#[tokio::test]
+async fn what_is_left_of_an_ended_alert_is_kept_for_one_sweep_and_then_cleaned_away() {
+    let views = Views::new();
+    let open = || alert("p1", "a", 10, 1, AlertState::Open, Severity::Critical);
+    let count = async || {
+        let filter = AlertFilter {
+            state: Some(AlertState::Open),
+            severity: None,
+        };
+        query::alerts_all(&*views.store, filter, Paging::default())
+            .await
+            .unwrap()
+            .items
+            .len()
+    };
+    views
+        .derived(&[alert("p1", "a", 10, 5, AlertState::Resolved, Severity::Critical)])
+        .await;
+    views.store.sweep().await.unwrap();
+    views.derived(&[open()]).await;
+    assert_eq!(count().await, 0, "the end still stands");
+    views.store.sweep().await.unwrap();
+    assert_eq!(count().await, 0);
+    views.derived(&[open()]).await;
+    assert_eq!(count().await, 1, "nothing is left that would say otherwise");
 }
