@@ -13,6 +13,7 @@ use eventlog::LogError;
 use mqtt_protocol_core::mqtt::packet::Qos;
 use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode as Reason, SubackReasonCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +58,7 @@ pub(super) struct Submitted {
     pub(super) answer: Submission,
     pub(super) dues: Vec<Due>,
     cost: usize,
-    _permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A connection's state beside its socket.
@@ -133,7 +134,8 @@ impl Connection {
         let (mut reader, mut writer) = tokio::io::split(io);
         let seat = Arc::clone(&self.guest.attached.seat);
         let mut unflushed = false;
-        let mut owed = 0;
+        let memory = Arc::clone(&self.door.memory);
+        let mut starved = false;
         let mut chunk = CHUNKS.0;
         seat.session().resume(&self.guest.wire, &mut self.out);
         self.hand_out();
@@ -145,10 +147,10 @@ impl Connection {
                 if let Err(end) = self.read(input) {
                     return end;
                 }
-                owed = self.borrow_memory();
+                starved = !self.borrow_memory();
             }
             self.submit();
-            let may_read = owed == 0 && self.has_room();
+            let may_read = !starved && self.has_room();
             if !may_read {
                 // A client that is not read from cannot be heard.
                 self.heard = Instant::now();
@@ -179,10 +181,9 @@ impl Connection {
                     Err(_) => return End::Lost,
                 },
                 () = seat.wake.notified() => self.hand_out(),
-                permit = Arc::clone(&self.door.memory).acquire_many_owned(owed), if owed > 0 => {
-                    self.lent(permit.ok());
-                    owed = 0;
-                }
+                // What was read has gone to the log all the same; when others have let go of theirs, there is room for
+                // more. The permit itself is given back at once.
+                _ = memory.acquire(), if starved => starved = false,
                 () = tokio::time::sleep_until(alarm) => {
                     if let Some(end) = self.overdue() {
                         return end;
@@ -389,35 +390,28 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes a share of the door's memory for what is gathered; returns how many permits are still owed.
-    fn borrow_memory(&mut self) -> u32 {
+    /// Takes a share of the door's memory for what is gathered; `false` where there is not enough.
+    fn borrow_memory(&mut self) -> bool {
         let held = self
             .gather
             .batch
             .permit
             .as_ref()
-            .map_or(0, tokio::sync::OwnedSemaphorePermit::num_permits);
+            .map_or(0, OwnedSemaphorePermit::num_permits);
         let all = (self.door.limits.total_bytes_in_flight / PERMIT).max(1);
         let needed = self.gather.batch.cost.div_ceil(PERMIT).min(all).saturating_sub(held);
         let needed = u32::try_from(needed).unwrap_or(u32::MAX);
         if needed == 0 {
-            return 0;
+            return true;
         }
-        match Arc::clone(&self.door.memory).try_acquire_many_owned(needed) {
-            Ok(permit) => {
-                self.lent(Some(permit));
-                0
-            }
-            Err(_) => needed,
+        let Ok(more) = Arc::clone(&self.door.memory).try_acquire_many_owned(needed) else {
+            return false;
+        };
+        match &mut self.gather.batch.permit {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
         }
-    }
-
-    fn lent(&mut self, permit: Option<tokio::sync::OwnedSemaphorePermit>) {
-        match (&mut self.gather.batch.permit, permit) {
-            (Some(held), Some(more)) => held.merge(more),
-            (held @ None, more) => *held = more,
-            (Some(_), None) => {}
-        }
+        true
     }
 
     /// Writes alerts that wait for this client, as far as it takes them.

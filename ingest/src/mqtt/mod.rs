@@ -10,6 +10,8 @@ mod closing;
 mod connect;
 mod connection;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod gather;
 mod limits;
 mod listener;

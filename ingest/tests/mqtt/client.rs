@@ -25,7 +25,11 @@ pub fn text(text: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// Properties with their length, in MQTT 5; nothing in 3.1.1.
 pub fn props(v: u8, properties: &[u8]) -> Vec<u8> {
-    if v == 5 { [&[properties.len() as u8], properties].concat() } else { Vec::new() }
+    if v == 5 {
+        [&[properties.len() as u8], properties].concat()
+    } else {
+        Vec::new()
+    }
 }
 
 #[derive(Clone)]
@@ -42,13 +46,25 @@ pub struct Connect<'a> {
 
 impl<'a> Connect<'a> {
     pub fn new(v: u8, client: &'a str, token: &'a str) -> Self {
-        Self { v, client, clean: true, keep_alive: 60, props: b"", will: None, token }
+        Self {
+            v,
+            client,
+            clean: true,
+            keep_alive: 60,
+            props: b"",
+            will: None,
+            token,
+        }
     }
 
     /// A session that outlives its connection by five minutes.
     pub fn lasting(v: u8, client: &'a str, token: &'a str) -> Self {
         let props: &[u8] = if v == 5 { b"\x11\0\0\x01\x2c" } else { b"" };
-        Self { clean: false, props, ..Self::new(v, client, token) }
+        Self {
+            clean: false,
+            props,
+            ..Self::new(v, client, token)
+        }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -85,7 +101,10 @@ pub fn publish_as(v: u8, first: u8, topic: &str, id: u16, properties: &[u8], pay
 }
 
 pub fn subscribe(v: u8, id: u16, filter: &str, options: u8) -> Vec<u8> {
-    packet(0x82, &[&id.to_be_bytes()[..], &props(v, b""), &text(filter), &[options]].concat())
+    packet(
+        0x82,
+        &[&id.to_be_bytes()[..], &props(v, b""), &text(filter), &[options]].concat(),
+    )
 }
 
 pub fn unsubscribe(v: u8, id: u16, filter: &str) -> Vec<u8> {
@@ -105,7 +124,11 @@ pub struct Packet(pub u8, pub Vec<u8>);
 
 impl Packet {
     pub fn id(&self) -> u16 {
-        let at = if self.0 >> 4 == 3 { 2 + usize::from(self.1[1]) } else { 0 };
+        let at = if self.0 >> 4 == 3 {
+            2 + usize::from(self.1[1])
+        } else {
+            0
+        };
         u16::from_be_bytes([self.1[at], self.1[at + 1]])
     }
 
@@ -136,7 +159,9 @@ impl<S: Io> Client<S> {
 
     /// The next packet; `None` where the connection was closed instead.
     pub async fn next(&mut self) -> Option<Packet> {
-        tokio::time::timeout(super::SOON, self.read()).await.expect("the door said nothing")
+        tokio::time::timeout(super::SOON, self.read())
+            .await
+            .expect("the door said nothing")
     }
 
     async fn read(&mut self) -> Option<Packet> {

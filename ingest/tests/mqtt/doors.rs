@@ -21,10 +21,15 @@ fn certified() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let certificate = pair.cert.der().clone();
     let key = PrivateKeyDer::Pkcs8(pair.signing_key.serialize_der().into());
-    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
+    let server = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     (Arc::new(server), Arc::new(client))
 }
 
@@ -44,7 +49,9 @@ async fn a_sensor_may_speak_through_tls_1_3_and_through_nothing_older() {
     let mut old = TcpStream::connect(house.address).await.unwrap();
     let body = [b"\x03\x03".as_slice(), &[7; 32], b"\0\0\x02\xc0\x2f\x01\0\0\0"].concat();
     let hello = [&[1, 0, 0, body.len() as u8][..], &body].concat();
-    old.write_all(&[&[0x16, 3, 1, 0, hello.len() as u8][..], &hello].concat()).await.unwrap();
+    old.write_all(&[&[0x16, 3, 1, 0, hello.len() as u8][..], &hello].concat())
+        .await
+        .unwrap();
     let mut said = Vec::new();
     let _ = old.read_to_end(&mut said).await;
     assert_eq!(said.first(), Some(&0x15), "{said:x?}");
@@ -57,11 +64,17 @@ async fn a_sensor_may_speak_through_tls_1_3_and_through_nothing_older() {
     assert_ne!(said.first(), Some(&0x20));
 }
 
-async fn upgrade(house: &House, path: &str, protocol: Option<&str>) -> Result<tokio_tungstenite::WebSocketStream<TcpStream>, u16> {
+async fn upgrade(
+    house: &House,
+    path: &str,
+    protocol: Option<&str>,
+) -> Result<tokio_tungstenite::WebSocketStream<TcpStream>, u16> {
     let stream = TcpStream::connect(house.address).await.unwrap();
     let mut request = format!("ws://localhost{path}").into_client_request().unwrap();
     if let Some(protocol) = protocol {
-        request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", protocol.parse().unwrap());
     }
     match tokio_tungstenite::client_async(request, stream).await {
         Ok((socket, response)) => {
@@ -77,7 +90,11 @@ async fn upgrade(house: &House, path: &str, protocol: Option<&str>) -> Result<to
 async fn a_packet_may_come_in_several_web_socket_frames() {
     let house = House::new().await;
     let mut socket = upgrade(&house, "/mqtt", Some("mqtt")).await.unwrap();
-    let bytes = [Connect::new(5, "ws", "device").bytes(), publish(5, DATA, 1, 7, reading(1))].concat();
+    let bytes = [
+        Connect::new(5, "ws", "device").bytes(),
+        publish(5, DATA, 1, 7, reading(1)),
+    ]
+    .concat();
     for part in bytes.chunks(11) {
         socket.send(Message::binary(part.to_vec())).await.unwrap();
     }
@@ -103,15 +120,25 @@ async fn a_web_socket_that_is_for_something_else_is_refused() {
         ("/mqtt", None, 400),
         ("/ws/alerts", Some("mqtt"), 404),
     ] {
-        assert_eq!(upgrade(&house, path, protocol).await.err(), Some(status), "{path} {protocol:?}");
+        assert_eq!(
+            upgrade(&house, path, protocol).await.err(),
+            Some(status),
+            "{path} {protocol:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn no_more_connections_are_let_in_than_there_is_room_for() {
     for bounds in [
-        MqttLimits { connections: 1, ..limits() },
-        MqttLimits { connections_per_address: 1, ..limits() },
+        MqttLimits {
+            connections: 1,
+            ..limits()
+        },
+        MqttLimits {
+            connections_per_address: 1,
+            ..limits()
+        },
     ] {
         let house = House::with(bounds, None).await;
         let mut first = house.device(5, "one").await;
@@ -134,10 +161,16 @@ async fn no_more_connections_are_let_in_than_there_is_room_for() {
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_not_written_to_for_ever() {
-    let bounds = MqttLimits { write_timeout: Duration::from_millis(300), unsent_bytes: 4096, ..limits() };
+    let bounds = MqttLimits {
+        write_timeout: Duration::from_millis(300),
+        unsent_bytes: 4096,
+        ..limits()
+    };
     let house = House::with(bounds, None).await;
     let mut client = house.device(5, "deaf").await;
     let pings = PING.repeat(50_000);
     let flood = async { while client.io.write_all(&pings).await.is_ok() {} };
-    tokio::time::timeout(super::SOON, flood).await.expect("the door went on for ever");
+    tokio::time::timeout(super::SOON, flood)
+        .await
+        .expect("the door went on for ever");
 }

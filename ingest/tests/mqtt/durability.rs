@@ -21,7 +21,11 @@ async fn there_is_no_answer_while_the_log_holds_back() {
             client.send(publish_as(v, 0x3c, DATA, 3, b"", reading(1))).await;
         }
         client.send(super::client::PING).await;
-        assert_eq!(client.next().await, Some(Packet(0xd0, vec![])), "the door lives, and answers only the ping");
+        assert_eq!(
+            client.next().await,
+            Some(Packet(0xd0, vec![])),
+            "the door lives, and answers only the ping"
+        );
         house.log.gate.send_replace(Gate::Open);
         assert_eq!(client.next().await, Some(Packet(first, vec![0, 3])));
         client.send(super::client::PING).await;
@@ -48,24 +52,34 @@ async fn what_the_log_does_not_take_is_not_acknowledged_and_the_client_has_to_co
 
 #[tokio::test]
 async fn a_client_is_not_read_from_while_too_much_is_on_its_way() {
-    let bounds = ingest::mqtt::MqttLimits { messages_in_flight: 50, ..limits() };
+    let bounds = ingest::mqtt::MqttLimits {
+        messages_in_flight: 50,
+        ..limits()
+    };
     let house = House::with(bounds, None).await;
     let mut client = house.device(4, "p").await;
     house.log.gate.send_replace(Gate::Closed);
-    let all: Vec<u8> = (1..=60_000).flat_map(|i| publish(4, DATA, 1, i, reading(i.into()))).collect();
+    let all: Vec<u8> = (1..=60_000)
+        .flat_map(|i| publish(4, DATA, 1, i, reading(i.into())))
+        .collect();
     let sending = async { tokio::time::timeout(Duration::from_millis(300), client.send(&all)).await };
     assert!(sending.await.is_err(), "the door went on reading");
 }
 
 #[tokio::test]
 async fn the_whole_door_takes_no_more_than_its_memory_allows_and_goes_on_when_there_is_room() {
-    let bounds = ingest::mqtt::MqttLimits { total_bytes_in_flight: 4 << 10, ..limits() };
+    let bounds = ingest::mqtt::MqttLimits {
+        total_bytes_in_flight: 4 << 10,
+        ..limits()
+    };
     let house = House::with(bounds, None).await;
     house.log.gate.send_replace(Gate::Closed);
     let mut clients = Vec::new();
     for n in 0..4_usize {
         let mut client = house.device(4, &format!("c{n}")).await;
-        let some: Vec<u8> = (1..=20).flat_map(|i| publish(4, DATA, 1, i, reading(n * 100 + usize::from(i)))).collect();
+        let some: Vec<u8> = (1..=20)
+            .flat_map(|i| publish(4, DATA, 1, i, reading(n * 100 + usize::from(i))))
+            .collect();
         client.send(some).await;
         clients.push(client);
     }
@@ -88,6 +102,9 @@ async fn a_door_that_stops_says_what_became_of_the_last_messages_first() {
     assert_eq!(client.next().await, Some(Packet(0xd0, vec![])));
     house.stop.cancel();
     house.log.gate.send_replace(Gate::Open);
-    assert_eq!(client.rest().await, [Packet(0x40, vec![0, 3]), Packet(0xe0, vec![0x8b])]);
+    assert_eq!(
+        client.rest().await,
+        [Packet(0x40, vec![0, 3]), Packet(0xe0, vec![0x8b])]
+    );
     house.served.take().unwrap().await.unwrap();
 }

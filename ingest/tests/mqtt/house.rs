@@ -70,7 +70,14 @@ impl House {
         let address = listener.local_addr().unwrap();
         let door = MqttDoor::new(intake, as_log, Arc::clone(&tokens) as _, limits, stop.clone());
         let served = tokio::spawn(door.serve(vec![Entrance { listener, tls }]));
-        Self { log, address, tokens, stop, served: Some(served), _policy: policy }
+        Self {
+            log,
+            address,
+            tokens,
+            stop,
+            served: Some(served),
+            _policy: policy,
+        }
     }
 
     pub async fn dial(&self) -> Client {

@@ -1,11 +1,13 @@
 //! A log in memory whose writing can be held back or made to fail.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::Arc;
+use std::sync::Mutex;
 
 use async_trait::async_trait;
-use eventlog::{Append, Batch, Bounds, Entry, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace};
+use eventlog::{
+    Append, Batch, Bounds, Entry, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace,
+};
 use schemas::codec::{self, Catalogue};
 use schemas::derived::Derived;
 use schemas::ids::EventId;
@@ -56,7 +58,11 @@ impl TestLog {
 
     fn all(&self, topic: Topic) -> Vec<Entry> {
         let records = self.records.lock().unwrap();
-        records.iter().filter(|((t, _), _)| *t == topic).flat_map(|(_, e)| e.clone()).collect()
+        records
+            .iter()
+            .filter(|((t, _), _)| *t == topic)
+            .flat_map(|(_, e)| e.clone())
+            .collect()
     }
 
     /// Writes what a processor would.
@@ -98,14 +104,19 @@ impl TestLog {
                 grown.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(super::SOON, wait).await.expect("the log never came to hold it");
+        tokio::time::timeout(super::SOON, wait)
+            .await
+            .expect("the log never came to hold it");
     }
 }
 
 #[async_trait]
 impl EventLog for TestLog {
     fn layout(&self) -> Layout {
-        Layout { partitions: 2, incarnation: EventId::of("test", &[]) }
+        Layout {
+            partitions: 2,
+            incarnation: EventId::of("test", &[]),
+        }
     }
 
     async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
@@ -119,7 +130,10 @@ impl EventLog for TestLog {
 
     async fn read(&self, topic: Topic, partition: Partition, from: Offset, _: Limit) -> Result<Arc<Batch>, LogError> {
         let records = self.records.lock().unwrap();
-        let entries = records.get(&(topic, partition)).map(|e| e[from as usize..].to_vec()).unwrap_or_default();
+        let entries = records
+            .get(&(topic, partition))
+            .map(|e| e[from as usize..].to_vec())
+            .unwrap_or_default();
         Ok(Arc::new(Batch::new(topic, partition, entries)))
     }
 
@@ -134,7 +148,10 @@ impl EventLog for TestLog {
     async fn bounds(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError> {
         let records = self.records.lock().unwrap();
         let end = records.get(&(topic, partition)).map_or(0, Vec::len);
-        Ok(Bounds { start: 0, end: end as Offset })
+        Ok(Bounds {
+            start: 0,
+            end: end as Offset,
+        })
     }
 
     async fn offset_at(&self, _: Topic, _: Partition, _: Timestamp) -> Result<Offset, LogError> {

@@ -14,7 +14,11 @@ async fn whoever_breaks_the_rules_is_told_why_and_leaves() {
         wrong_flags[0] = 0x80;
         let mut cases = vec![
             ("a length of five bytes", b"\x30\xff\xff\xff\xff\x7f".to_vec(), 0x81),
-            ("a topic that is no UTF-8", raw(0x30, &[&text(b"t\xff\xfe"), &p(b""), b"x"]), 0x81),
+            (
+                "a topic that is no UTF-8",
+                raw(0x30, &[&text(b"t\xff\xfe"), &p(b""), b"x"]),
+                0x81,
+            ),
             ("NUL in a topic", raw(0x30, &[&text("t\0x"), &p(b""), b"x"]), 0x81),
             ("packet id 0", publish(v, DATA, 1, 0, "x"), 0x82),
             ("QoS 2 with packet id 0", publish(v, DATA, 2, 0, "x"), 0x82),
@@ -34,28 +38,60 @@ async fn whoever_breaks_the_rules_is_told_why_and_leaves() {
             ("CONNACK from a client", b"\x20\x02\0\0".to_vec(), 0x82),
             ("type 0", b"\0\0".to_vec(), 0x81),
             ("PINGREQ with a body", b"\xc0\x01x".to_vec(), 0x81),
-            ("a packet beyond the limit", publish(v, DATA, 1, 1, vec![b'x'; 20_000]), 0x95),
+            (
+                "a packet beyond the limit",
+                publish(v, DATA, 1, 1, vec![b'x'; 20_000]),
+                0x95,
+            ),
             ("AUTH", b"\xf0\0".to_vec(), 0x82),
         ];
         if v == 5 {
             cases.extend([
                 ("no property length", raw(0x32, &[&text(DATA), b"\0\x01"]), 0x81),
-                ("a property twice", publish_as(v, 0x32, DATA, 1, b"\x01\0\x01\0", "x"), 0x82),
-                ("a property of another packet", publish_as(v, 0x32, DATA, 1, b"\x21\0\x01", "x"), 0x82),
-                ("a subscription identifier", raw(0x82, &[b"\0\x01\x02\x0b\x01", &text("a"), b"\0"]), 0xa1),
+                (
+                    "a property twice",
+                    publish_as(v, 0x32, DATA, 1, b"\x01\0\x01\0", "x"),
+                    0x82,
+                ),
+                (
+                    "a property of another packet",
+                    publish_as(v, 0x32, DATA, 1, b"\x21\0\x01", "x"),
+                    0x82,
+                ),
+                (
+                    "a subscription identifier",
+                    raw(0x82, &[b"\0\x01\x02\x0b\x01", &text("a"), b"\0"]),
+                    0xa1,
+                ),
                 ("retain with QoS 0", publish_as(v, 0x31, DATA, 0, b"", "x"), 0x9a),
                 ("retain with QoS 1", publish_as(v, 0x33, DATA, 1, b"", "x"), 0x9a),
-                ("an alias that was not set", publish_as(v, 0x32, "", 1, b"\x23\0\x07", "x"), 0x94),
-                ("an alias beyond the limit", publish_as(v, 0x32, DATA, 1, b"\x23\0\x63", "x"), 0x94),
-                ("alias 0", publish_as(v, 0x32, DATA, 1, b"\x23\0\0", "x"), 0x94),
+                (
+                    "an alias that was not set",
+                    publish_as(v, 0x32, "", 1, b"\x23\0\x07", "x"),
+                    0x94,
+                ),
+                (
+                    "an alias beyond the limit",
+                    publish_as(v, 0x32, DATA, 1, b"\x23\0\x63", "x"),
+                    0x94,
+                ),
+                ("alias 0", publish_as(v, 0x32, DATA, 1, b"\x23\0\0", "x"), 0x82),
                 ("no topic and no alias", publish(v, "", 1, 1, "x"), 0x94),
-                ("a session kept after all", b"\xe0\x07\0\x05\x11\0\0\0\x09".to_vec(), 0x82),
+                (
+                    "a session kept after all",
+                    b"\xe0\x07\0\x05\x11\0\0\0\x09".to_vec(),
+                    0x82,
+                ),
             ]);
         }
         for (name, bytes, reason) in cases {
             let mut client = house.device(v, "m").await;
             client.send(&bytes).await;
-            let expected = if v == 5 { vec![Packet(0xe0, vec![reason])] } else { vec![] };
+            let expected = if v == 5 {
+                vec![Packet(0xe0, vec![reason])]
+            } else {
+                vec![]
+            };
             assert_eq!(client.rest().await, expected, "v{v}: {name}");
         }
     }
@@ -66,31 +102,70 @@ async fn whoever_breaks_the_rules_is_told_why_and_leaves() {
 #[tokio::test]
 async fn a_connect_is_let_in_or_refused_in_its_own_words() {
     let house = House::new().await;
-    let raw = |level: u8, flags: u8, rest: &[u8]| packet(0x10, &[&text("MQTT")[..], &[level, flags, 0, 60], rest].concat());
+    let raw =
+        |level: u8, flags: u8, rest: &[u8]| packet(0x10, &[&text("MQTT")[..], &[level, flags, 0, 60], rest].concat());
     let status = super::STATUS;
-    let with_will = |v, topic, retain| Connect { will: Some((topic, "{}", retain, b"")), ..Connect::new(v, "c", "device") }.bytes();
+    let with_will = |v, topic, retain| {
+        Connect {
+            will: Some((topic, "{}", retain, b"")),
+            ..Connect::new(v, "c", "device")
+        }
+        .bytes()
+    };
     for (name, bytes, expected) in [
         ("a wrong token", Connect::new(5, "c", "wrong").bytes(), Some((0, 0x86))),
         ("a wrong token", Connect::new(4, "c", "wrong").bytes(), Some((0, 4))),
         ("no token", raw(5, 2, b"\0\0\x01c"), Some((0, 0x86))),
         ("no token", raw(4, 2, b"\0\x01c"), Some((0, 4))),
-        ("a token without a user name", raw(5, 0x42, b"\0\0\x01c\0\x06device"), Some((0, 0))),
-        ("Topic Alias Maximum 0", raw(5, 0x42, b"\x03\x22\0\0\0\x01c\0\x06device"), Some((0, 0))),
-        ("a method", raw(5, 0x42, b"\x04\x15\0\x01m\0\x01c\0\x06device"), Some((0, 0x8c))),
+        (
+            "a token without a user name",
+            raw(5, 0x42, b"\0\0\x01c\0\x06device"),
+            Some((0, 0)),
+        ),
+        (
+            "Topic Alias Maximum 0",
+            raw(5, 0x42, b"\x03\x22\0\0\0\x01c\0\x06device"),
+            Some((0, 0)),
+        ),
+        (
+            "a method",
+            raw(5, 0x42, b"\x04\x15\0\x01m\0\x01c\0\x06device"),
+            Some((0, 0x8c)),
+        ),
         ("level 6", raw(6, 2, b"\0\0\x01c"), Some((0, 0x84))),
-        ("MQTT 3.1", packet(0x10, b"\0\x06MQIsdp\x03\x02\0\x3c\0\x01c"), Some((0, 1))),
+        (
+            "MQTT 3.1",
+            packet(0x10, b"\0\x06MQIsdp\x03\x02\0\x3c\0\x01c"),
+            Some((0, 1)),
+        ),
         ("the reserved flag", raw(5, 3, b"\0\0\x01c"), Some((0, 0x81))),
         ("the reserved flag", raw(4, 3, b"\0\x01c"), None),
         ("Receive Maximum 0", raw(5, 2, b"\x03\x21\0\0\0\x01c"), Some((0, 0x82))),
-        ("a lasting session without an id", Connect::lasting(4, "", "device").bytes(), Some((0, 2))),
+        (
+            "a lasting session without an id",
+            Connect::lasting(4, "", "device").bytes(),
+            Some((0, 2)),
+        ),
         ("a will with retain", with_will(5, status, true), Some((0, 0x9a))),
         ("a will with retain", with_will(4, status, true), Some((0, 0))),
-        ("a will of another's sensor", with_will(5, "fajma/patient/p1/sensor/s2/status", false), Some((0, 0x87))),
-        ("a will of another's sensor", with_will(4, "fajma/patient/p1/sensor/s2/status", false), Some((0, 5))),
+        (
+            "a will of another's sensor",
+            with_will(5, "fajma/patient/p1/sensor/s2/status", false),
+            Some((0, 0x87)),
+        ),
+        (
+            "a will of another's sensor",
+            with_will(4, "fajma/patient/p1/sensor/s2/status", false),
+            Some((0, 5)),
+        ),
         ("a will that is no status", with_will(5, DATA, false), Some((0, 0x90))),
         ("something else", b"\x30\x05hello".to_vec(), None),
         ("another protocol", packet(0x10, b"\0\x04HTTP\x04\x02\0\0\0\x01x"), None),
-        ("a packet that is announced too large", b"\x10\xff\xff\xff\x7f".to_vec(), None),
+        (
+            "a packet that is announced too large",
+            b"\x10\xff\xff\xff\x7f".to_vec(),
+            None,
+        ),
     ] {
         let mut client = house.dial().await;
         client.send(&bytes).await;
@@ -111,7 +186,10 @@ async fn a_client_without_an_id_is_given_one_and_learns_the_bounds() {
         ("no retain", &b"\x25\0"[..]),
         ("no shared subscriptions", &b"\x2a\0"[..]),
     ] {
-        assert!(connack.1.windows(bytes.len()).any(|w| w == bytes), "{what}: {connack:?}");
+        assert!(
+            connack.1.windows(bytes.len()).any(|w| w == bytes),
+            "{what}: {connack:?}"
+        );
     }
     house.enter(&Connect::new(4, "", "device")).await;
 }
@@ -128,7 +206,10 @@ async fn a_client_that_says_nothing_is_not_waited_for() {
 #[tokio::test]
 async fn a_client_that_falls_silent_is_told_and_one_that_pings_stays() {
     let house = House::new().await;
-    let silent = Connect { keep_alive: 1, ..Connect::new(5, "ka", "device") };
+    let silent = Connect {
+        keep_alive: 1,
+        ..Connect::new(5, "ka", "device")
+    };
     let (mut client, _) = house.enter(&silent).await;
     assert_eq!(client.rest().await, [Packet(0xe0, vec![0x8d])]);
     let (mut client, _) = house.enter(&silent).await;
@@ -141,10 +222,19 @@ async fn a_client_that_falls_silent_is_told_and_one_that_pings_stays() {
 
 #[tokio::test]
 async fn more_in_flight_than_was_promised_ends_an_mqtt_5_connection() {
-    let house = House::with(ingest::mqtt::MqttLimits { messages_in_flight: 10, ..limits() }, None).await;
+    let house = House::with(
+        ingest::mqtt::MqttLimits {
+            messages_in_flight: 10,
+            ..limits()
+        },
+        None,
+    )
+    .await;
     house.log.gate.send_replace(super::log::Gate::Closed);
     let mut client = house.device(5, "rm").await;
-    let many: Vec<u8> = (1..=11).flat_map(|i| publish(5, DATA, 2, i, reading(i.into()))).collect();
+    let many: Vec<u8> = (1..=11)
+        .flat_map(|i| publish(5, DATA, 2, i, reading(i.into())))
+        .collect();
     client.send(many).await;
     assert_eq!(client.rest().await, [Packet(0xe0, vec![0x93])]);
 }

@@ -13,7 +13,13 @@ async fn a_session_is_present_when_it_was_kept_and_only_then() {
             (Connect::lasting(v, &id, "device"), 0),
             (Connect::lasting(v, &id, "device"), 1),
             (Connect::new(v, &id, "device"), 0),
-            (Connect { clean: false, ..Connect::new(v, &id, "device") }, 0),
+            (
+                Connect {
+                    clean: false,
+                    ..Connect::new(v, &id, "device")
+                },
+                0,
+            ),
         ] {
             let (mut client, connack) = house.enter(&connect).await;
             assert_eq!(connack.1[0], present, "v{v} {:?}", connect.clean);
@@ -32,7 +38,10 @@ async fn a_session_is_present_when_it_was_kept_and_only_then() {
 #[tokio::test]
 async fn an_expiry_beyond_ours_is_cut_and_said() {
     let house = House::new().await;
-    let forever = Connect { props: b"\x11\xff\xff\xff\xff", ..Connect::new(5, "e", "device") };
+    let forever = Connect {
+        props: b"\x11\xff\xff\xff\xff",
+        ..Connect::new(5, "e", "device")
+    };
     let (_client, connack) = house.enter(&forever).await;
     assert!(connack.1.windows(5).any(|w| w == b"\x11\0\x01\x51\x80"), "{connack:?}");
 }
@@ -65,7 +74,9 @@ async fn a_qos_2_message_that_became_durable_after_the_break_is_taken_once_too()
     let (mut client, _) = house.enter(&lasting).await;
     house.log.gate.send_replace(super::log::Gate::Closed);
     let payload = r#"{"type":"heart_rate","value":72}"#;
-    client.send([publish(5, DATA, 2, 9, payload), PING.to_vec()].concat()).await;
+    client
+        .send([publish(5, DATA, 2, 9, payload), PING.to_vec()].concat())
+        .await;
     assert_eq!(client.next().await, Some(Packet(0xd0, vec![])));
     drop(client);
     let mut again = house.dial().await;
@@ -121,7 +132,10 @@ async fn subscriptions_are_answered_one_by_one() {
 
 #[tokio::test]
 async fn a_token_that_is_withdrawn_ends_its_connection() {
-    let bounds = ingest::mqtt::MqttLimits { reauthenticate: std::time::Duration::from_millis(50), ..limits() };
+    let bounds = ingest::mqtt::MqttLimits {
+        reauthenticate: std::time::Duration::from_millis(50),
+        ..limits()
+    };
     let house = House::with(bounds, None).await;
     let (mut client, _) = house.enter(&Connect::new(5, "b", "brief")).await;
     client.send(publish(5, DATA, 1, 1, reading(1))).await;

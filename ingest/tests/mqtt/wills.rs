@@ -9,7 +9,10 @@ use super::house::House;
 const GONE: &str = r#"{"state":"inactive"}"#;
 
 fn with_will<'a>(v: u8, id: &'a str, properties: &'a [u8]) -> Connect<'a> {
-    Connect { will: Some((STATUS, GONE, false, properties)), ..Connect::new(v, id, "device") }
+    Connect {
+        will: Some((STATUS, GONE, false, properties)),
+        ..Connect::new(v, id, "device")
+    }
 }
 
 /// How many last wills stand in the journal.
@@ -47,7 +50,12 @@ async fn a_connection_that_breaks_leaves_its_will_and_one_that_says_goodbye_does
 #[tokio::test]
 async fn a_silent_client_leaves_its_will() {
     let house = House::new().await;
-    let (_client, _) = house.enter(&Connect { keep_alive: 1, ..with_will(5, "w", b"") }).await;
+    let (_client, _) = house
+        .enter(&Connect {
+            keep_alive: 1,
+            ..with_will(5, "w", b"")
+        })
+        .await;
     house.log.until(|_| wills(&house) == 1).await;
 }
 
@@ -55,10 +63,17 @@ async fn a_silent_client_leaves_its_will() {
 async fn a_will_that_waits_is_not_sent_when_its_client_is_back_in_time() {
     let house = House::new().await;
     // Will Delay 1 s, Session Expiry 300 s.
-    let patient = Connect { clean: false, props: b"\x11\0\0\x01\x2c", ..with_will(5, "w", b"\x18\0\0\0\x01") };
+    let patient = Connect {
+        clean: false,
+        props: b"\x11\0\0\x01\x2c",
+        ..with_will(5, "w", b"\x18\0\0\0\x01")
+    };
     let (client, _) = house.enter(&patient).await;
     drop(client);
-    let back = Connect { will: None, ..patient.clone() };
+    let back = Connect {
+        will: None,
+        ..patient.clone()
+    };
     let (mut client, connack) = house.enter(&back).await;
     assert_eq!(connack.1[0], 1);
     tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
@@ -73,7 +88,11 @@ async fn a_will_that_waits_is_not_sent_when_its_client_is_back_in_time() {
 #[tokio::test]
 async fn a_will_that_waits_is_sent_when_its_session_ends_first() {
     let house = House::new().await;
-    let patient = Connect { clean: false, props: b"\x11\0\0\x01\x2c", ..with_will(5, "w", b"\x18\0\0\x01\0") };
+    let patient = Connect {
+        clean: false,
+        props: b"\x11\0\0\x01\x2c",
+        ..with_will(5, "w", b"\x18\0\0\x01\0")
+    };
     let (client, _) = house.enter(&patient).await;
     drop(client);
     let (_anew, _) = house.enter(&Connect::new(5, "w", "device")).await;
@@ -99,6 +118,11 @@ async fn a_will_stands_after_what_its_client_had_sent() {
     client.send(publish(5, STATUS, 0, 0, r#"{"state":"active"}"#)).await;
     drop(client);
     house.log.until(|_| wills(&house) == 1).await;
-    let states: Vec<bool> = house.log.journal().iter().map(|e| matches!(&e.fact, Fact::SensorStatus(s) if s.last_will)).collect();
+    let states: Vec<bool> = house
+        .log
+        .journal()
+        .iter()
+        .map(|e| matches!(&e.fact, Fact::SensorStatus(s) if s.last_will))
+        .collect();
     assert_eq!(states, [false, true]);
 }
