@@ -35,6 +35,7 @@ macro_rules! conformance_suite {
                 the_layout_stays
                 a_new_place_is_empty_at_the_start
                 a_checkpoint_is_found_by_the_next_owner
+                a_shelf_shows_the_last_checkpoint_of_its_owner
                 a_removed_state_is_gone_for_the_next_owner
                 states_are_visited_in_key_order
                 outputs_can_be_read_once_committed

@@ -92,6 +92,27 @@ pub async fn a_checkpoint_is_found_by_the_next_owner<H: Harness>(h: &mut H) {
     assert_eq!(next.last_origin().map(|o| o.offset), Some(5));
 }
 
+/// A shelf that an owner holds shows that owner's own later checkpoints: what it lets go of memory it finds there.
+pub async fn a_shelf_shows_the_last_checkpoint_of_its_owner<H: Harness>(h: &mut H) {
+    let log = h.log();
+    fill(&*log, 0, 10).await;
+    let mut place = claim(&*log, HERE.0, HERE.1, HERE.2).await;
+    let mut shelf = place.shelf();
+    for (offset, value) in [(0, "zero"), (1, "one"), (2, "two")] {
+        let saved = state(offset, value);
+        let committed = place.commit(Work {
+            checkpoint: Some(checkpoint(offset + 1, vec![("a", saved.clone())])),
+            ..work(&*log, offset, offset + 1)
+        });
+        if committed.await.is_ok() {
+            assert_eq!(present(&*shelf, "a"), Some(saved));
+        } else {
+            place = claim(&*log, HERE.0, HERE.1, HERE.2).await;
+            shelf = place.shelf();
+        }
+    }
+}
+
 /// A removed state does not come back.
 pub async fn a_removed_state_is_gone_for_the_next_owner<H: Harness>(h: &mut H) {
     let log = h.log();

@@ -1,7 +1,6 @@
 //! What the model's brokers hold, and what is still on the way to them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use schemas::derived::Origin;
@@ -48,7 +47,7 @@ pub(super) struct PlaceName {
 /// What an owner finds.
 pub(super) struct Claimed {
     pub(super) writer: Writer,
-    pub(super) states: Arc<BTreeMap<SmolStr, Stored>>,
+    pub(super) states: BTreeMap<SmolStr, Stored>,
     pub(super) position: Offset,
     pub(super) context: Bytes,
     pub(super) last: Option<Origin>,
@@ -244,7 +243,7 @@ impl Cluster {
             .filter_map(|record| record.origin.as_ref());
         Claimed {
             writer: self.writers,
-            states: Arc::new(states),
+            states,
             position,
             context,
             last: origins.max_by(|a, b| a.place().cmp(&b.place())).cloned(),

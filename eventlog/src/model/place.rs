@@ -1,7 +1,7 @@
 //! A processor's place in the model.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,12 +13,15 @@ use super::{Model, Rules, check_size};
 use crate::origin::{self, Step};
 use crate::{LogError, Offset, Partition, Shelf, Stored, Topic, Work, Workspace};
 
+/// States by key.
+type States = RwLock<BTreeMap<SmolStr, Stored>>;
+
 #[derive(Debug)]
 pub(super) struct Place {
     model: Model,
     name: PlaceName,
     writer: u64,
-    states: Arc<BTreeMap<SmolStr, Stored>>,
+    states: Arc<States>,
     position: Offset,
     context: Bytes,
     last: Option<Origin>,
@@ -39,7 +42,7 @@ impl Place {
                 partition,
             },
             writer: claimed.writer,
-            states: claimed.states,
+            states: Arc::new(RwLock::new(claimed.states)),
             position: claimed.position,
             context: claimed.context,
             last: claimed.last,
@@ -85,7 +88,8 @@ impl Place {
         }
         if let Some((position, context, states)) = saved {
             (self.position, self.context) = (position, context);
-            Arc::make_mut(&mut self.states).extend(states);
+            let mut known = self.states.write().unwrap_or_else(PoisonError::into_inner);
+            known.extend(states);
         }
         Ok(())
     }
@@ -137,17 +141,20 @@ impl Workspace for Place {
     }
 }
 
-/// States as of the last checkpoint.
-struct Restored(Arc<BTreeMap<SmolStr, Stored>>);
+/// States as of this owner's last checkpoint.
+struct Restored(Arc<States>);
 
 impl Shelf for Restored {
     fn get(&self, key: &str) -> Result<Option<Stored>, LogError> {
-        Ok(self.0.get(key).cloned())
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(states.get(key).cloned())
     }
 
     fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
-        for (key, stored) in &*self.0 {
-            each(key, stored.clone());
+        // A copy: `each` may come back to this shelf.
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for (key, stored) in states {
+            each(&key, stored);
         }
         Ok(())
     }
