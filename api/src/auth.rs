@@ -119,12 +119,18 @@ pub(crate) fn cookie(headers: &HeaderMap, over_tls: bool) -> Option<&str> {
 /// Whether a browser says that the request comes from a page of ours. Silence is a no: whoever is no browser sends a
 /// bearer token.
 pub(crate) fn from_our_own_page(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &axum::http::HeaderValue| value.to_str().ok())
+    };
     if let Some(site) = headers.get("sec-fetch-site") {
         return site == "same-origin";
     }
     let host = text(HOST);
-    let origin = text(ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let origin = text(ORIGIN)
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, host)| host);
     host.is_some() && host == origin
 }
 
@@ -140,7 +146,10 @@ mod tests {
     #[test]
     fn a_cookie_counts_by_its_exact_name() {
         let both = headers(&[("cookie", "a=1; fajma=plain; __Host-fajma=tls")]);
-        assert_eq!((cookie(&both, false), cookie(&both, true)), (Some("plain"), Some("tls")));
+        assert_eq!(
+            (cookie(&both, false), cookie(&both, true)),
+            (Some("plain"), Some("tls"))
+        );
         assert_eq!(cookie(&headers(&[("cookie", "xfajma=1; fajma2=2")]), false), None);
     }
 
@@ -150,7 +159,14 @@ mod tests {
             (&[][..], false),
             (&[("sec-fetch-site", "same-origin")], true),
             (&[("sec-fetch-site", "same-site")], false),
-            (&[("sec-fetch-site", "cross-site"), ("origin", "http://h:1"), ("host", "h:1")], false),
+            (
+                &[
+                    ("sec-fetch-site", "cross-site"),
+                    ("origin", "http://h:1"),
+                    ("host", "h:1"),
+                ],
+                false,
+            ),
             (&[("origin", "http://h:1"), ("host", "h:1")], true),
             (&[("origin", "http://h:2"), ("host", "h:1")], false),
             (&[("origin", "null"), ("host", "h:1")], false),

@@ -37,7 +37,10 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (header::REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=()",
+    ),
 ];
 
 /// Puts around a whole application what every answer has. Call it last, once, on the merged router: it sets the
@@ -58,7 +61,9 @@ async fn common(request: Request, next: Next) -> Response {
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let over_tls = request.extensions().get::<OverTls>().is_some();
     let span = tracing::debug_span!("request", id, method, route);
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone());
+    let answer = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .instrument(span.clone());
     let mut response = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {
@@ -161,7 +166,12 @@ mod tests {
             assert_eq!(response.status(), status, "{path}");
             let headers = response.headers();
             assert_eq!(headers[REQUEST_ID].len(), 16);
-            assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("default-src 'none'"));
+            assert!(
+                headers[header::CONTENT_SECURITY_POLICY]
+                    .to_str()
+                    .unwrap()
+                    .contains("default-src 'none'")
+            );
             assert!(!CSP.contains("unsafe"));
             assert_eq!(headers[header::CACHE_CONTROL], "no-store");
             assert!(!headers.contains_key(header::SERVER), "no version is given away");

@@ -14,6 +14,8 @@ mod read_after;
 mod routes;
 pub mod server;
 mod state;
+#[cfg(test)]
+mod testing;
 pub mod token;
 mod wire;
 

@@ -119,10 +119,7 @@ impl Problem {
                 "The token is missing, altered, expired or not for this house.",
                 "Le jeton est absent, altéré, expiré ou n’est pas pour cette installation.",
             ),
-            Self::Forbidden => (
-                "This role may not do this.",
-                "Ce rôle n’y est pas autorisé.",
-            ),
+            Self::Forbidden => ("This role may not do this.", "Ce rôle n’y est pas autorisé."),
             Self::NotFound => (
                 "There is no such thing, or it is not yours to see.",
                 "Cela n’existe pas, ou ne vous est pas visible.",
@@ -131,7 +128,10 @@ impl Problem {
                 "This path does not take this method.",
                 "Ce chemin n’accepte pas cette méthode.",
             ),
-            Self::TooLarge => ("The body is longer than allowed.", "Le corps dépasse la taille permise."),
+            Self::TooLarge => (
+                "The body is longer than allowed.",
+                "Le corps dépasse la taille permise.",
+            ),
             Self::MediaType => (
                 "Send JSON, as application/json.",
                 "Envoyez du JSON, en application/json.",

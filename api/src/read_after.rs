@@ -51,7 +51,9 @@ impl Position {
 
 /// Waits until the views show what the header names; at once where there is no such header.
 pub(crate) async fn wait(state: &State, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(value) = headers.get(READ_AFTER) else { return Ok(()) };
+    let Some(value) = headers.get(READ_AFTER) else {
+        return Ok(());
+    };
     let position = value
         .to_str()
         .ok()
@@ -74,7 +76,14 @@ pub(crate) async fn wait(state: &State, headers: &HeaderMap) -> Result<(), Probl
 /// The same where another process projects the views: what it has noted beside them is looked at.
 async fn elsewhere(state: &State, position: Position) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
-    projected(state, Topic::Journal, position.partition, position.offset.saturating_add(1), deadline).await?;
+    projected(
+        state,
+        Topic::Journal,
+        position.partition,
+        position.offset.saturating_add(1),
+        deadline,
+    )
+    .await?;
     for topic in FOLLOWING {
         let end = concluded(state, topic, position, deadline).await?.end;
         projected(state, topic, position.partition, end, deadline).await?;
@@ -129,7 +138,16 @@ mod tests {
             offset: 4711,
         };
         assert_eq!(Position::parse(&position.to_string()), Some(position));
-        for bad in ["", "journal", "journal:3", "journal:3:", "journal:-1:2", "journal:1:-2", "windows:1:2", "journal:1:+2"] {
+        for bad in [
+            "",
+            "journal",
+            "journal:3",
+            "journal:3:",
+            "journal:-1:2",
+            "journal:1:-2",
+            "windows:1:2",
+            "journal:1:+2",
+        ] {
             assert_eq!(Position::parse(bad), None, "{bad}");
         }
     }

@@ -55,7 +55,9 @@ pub struct State {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("keys", &self.parts.keys).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("keys", &self.parts.keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,7 +65,11 @@ impl State {
     /// The state of one API. Give it to [`crate::router`].
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let hub = Hub::new(Arc::clone(&parts.log), Arc::clone(&parts.catalogue), parts.shutdown.clone());
+        let hub = Hub::new(
+            Arc::clone(&parts.log),
+            Arc::clone(&parts.catalogue),
+            parts.shutdown.clone(),
+        );
         Arc::new(Self {
             logins: Once::new("fajma.login", LOGIN_LINK, 1000),
             tickets: Once::new("fajma.ticket", TICKET, 10_000),

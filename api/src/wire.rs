@@ -3,7 +3,9 @@
 //! Times are RFC 3339 UTC with milliseconds; numbers are finite or null; units are UCUM, canonical.
 
 use schemas::derived::Derived;
-use schemas::facts::{AlertChange, AlertChanged, AlertClass, AlertState, Severity, WindowRevised, WindowSize, WindowStatus};
+use schemas::facts::{
+    AlertChange, AlertChanged, AlertClass, AlertState, Severity, WindowRevised, WindowSize, WindowStatus,
+};
 use schemas::ids::{EventId, Key};
 use schemas::journal::Envelope;
 use schemas::metric::Metric;

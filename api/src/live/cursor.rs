@@ -71,7 +71,9 @@ pub(crate) fn read(text: &str, incarnation: Incarnation, wanted: &[(Topic, Parti
         return None;
     }
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let form: Form = serde_json::from_slice(&bytes).ok().filter(|f: &Form| f.i == incarnation)?;
+    let form: Form = serde_json::from_slice(&bytes)
+        .ok()
+        .filter(|f: &Form| f.i == incarnation)?;
     let mut places = Places::new();
     for (topic, partition, next, last) in form.p {
         let last = last.map(|(offset, key, n)| Origin {
@@ -103,9 +105,15 @@ mod tests {
     fn a_cursor_reads_back_for_the_same_stream_of_the_same_journal_alone() {
         let wanted = [(Topic::Journal, 3), (Topic::Alerts, 3)];
         let last = Some(origin(9, "k:\"1", 2));
-        let places = Places::from([(wanted[0], Place { next: 5, last: None }), (wanted[1], Place { next: 8, last })]);
+        let places = Places::from([
+            (wanted[0], Place { next: 5, last: None }),
+            (wanted[1], Place { next: 8, last }),
+        ]);
         let text = write(EventId([7; 16]), &places);
-        assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+        assert!(
+            text.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        );
         assert_eq!(read(&text, EventId([7; 16]), &wanted), Some(places));
         assert_eq!(read(&text, EventId([8; 16]), &wanted), None, "another journal");
         assert_eq!(read(&text, EventId([7; 16]), &wanted[..1]), None, "another stream");
@@ -130,6 +138,9 @@ mod tests {
         assert!(place.accepts(None), "the journal has no origins");
         let mut other = origin(9, "a", 0);
         other.incarnation = EventId([8; 16]);
-        assert!(!place.accepts(Some(&other)), "another journal's origins are no successors");
+        assert!(
+            !place.accepts(Some(&other)),
+            "another journal's origins are no successors"
+        );
     }
 }

@@ -76,9 +76,7 @@ impl Frame {
     /// The frame as it is sent.
     pub(super) fn json(&self, cursor: &str) -> String {
         let [readings, alerts, windows] = [&self.readings, &self.alerts, &self.windows].map(|list| list.join(","));
-        format!(
-            r#"{{"cursor":"{cursor}","sensor_data":[{readings}],"alerts":[{alerts}],"windows":[{windows}]}}"#
-        )
+        format!(r#"{{"cursor":"{cursor}","sensor_data":[{readings}],"alerts":[{alerts}],"windows":[{windows}]}}"#)
     }
 }
 
@@ -248,6 +246,12 @@ impl<'a> Feed<'a> {
         moved
     }
 
+    /// Whether something did not fit into the inbox.
+    #[cfg(test)]
+    pub(super) fn has_missed(&self) -> bool {
+        self.missed.load(Ordering::Acquire)
+    }
+
     /// Reads a piece of the log into the frame.
     async fn read_on(
         &mut self,
@@ -283,7 +287,9 @@ impl<'a> Feed<'a> {
     /// Takes news in: what is new by offset and by origin goes into the frame.
     fn take(&mut self, delta: &Delta, frame: &mut Frame) {
         let place = (delta.topic, delta.partition);
-        let Some(mut place) = self.places.remove(&place) else { return };
+        let Some(mut place) = self.places.remove(&place) else {
+            return;
+        };
         for item in &delta.items {
             if item.offset >= place.next && self.sees(&item.key) && place.accepts(item.origin.as_ref()) {
                 frame.push(item);
@@ -299,7 +305,9 @@ fn wanted(scope: &Scope, partitions: u16) -> Vec<(Topic, Partition)> {
     match scope {
         Scope::Patient(patient) => {
             let own = partition::of_bytes(patient.as_str().as_bytes(), partitions);
-            [Topic::Journal, Topic::Alerts, Topic::Windows].map(|topic| (topic, own)).to_vec()
+            [Topic::Journal, Topic::Alerts, Topic::Windows]
+                .map(|topic| (topic, own))
+                .to_vec()
         }
         Scope::Alerts(_) => (0..partitions).map(|p| (Topic::Alerts, p)).collect(),
     }

@@ -180,14 +180,24 @@ impl Shared {
                     Err(error) => error.to_string(),
                 },
                 Err(LogError::Unavailable(error)) => {
-                    tracing::warn!(topic = topic.name(), partition, error, "the live stream waits for the log");
+                    tracing::warn!(
+                        topic = topic.name(),
+                        partition,
+                        error,
+                        "the live stream waits for the log"
+                    );
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
                 Err(error) => error.to_string(),
             };
             // Watchers read on from the log themselves and meet the same error, each at its own place.
-            tracing::error!(topic = topic.name(), partition, failed, "the live stream cannot read on");
+            tracing::error!(
+                topic = topic.name(),
+                partition,
+                failed,
+                "the live stream cannot read on"
+            );
             tokio::time::sleep(PAUSE).await;
             return tail.lock().abandon();
         }
@@ -208,7 +218,9 @@ impl Shared {
             if !watched && watchers.of_all.is_empty() {
                 continue;
             }
-            let Some(item) = item::read(topic, entry, &self.catalogue)? else { continue };
+            let Some(item) = item::read(topic, entry, &self.catalogue)? else {
+                continue;
+            };
             if watched {
                 by_key.entry(&entry.key).or_default().push(item.clone());
             }

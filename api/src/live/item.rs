@@ -57,7 +57,9 @@ pub(super) fn read(topic: Topic, entry: &Entry, catalogue: &Catalogue) -> Result
 
 fn journal(entry: &Entry, catalogue: &Catalogue) -> Result<Option<Item>, DecodeError> {
     let envelope = codec::decode(&entry.value, catalogue)?;
-    let Fact::Reading(reading) = &envelope.fact else { return Ok(None) };
+    let Fact::Reading(reading) = &envelope.fact else {
+        return Ok(None);
+    };
     Ok(Some(Item {
         offset: entry.offset,
         origin: None,

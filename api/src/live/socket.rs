@@ -181,7 +181,10 @@ async fn send(socket: &mut WebSocket, message: Message) -> bool {
 fn closing(broken: &Broken) -> (u16, &'static str) {
     match broken {
         Broken::Cursor => (code::CURSOR, "the cursor is not one of this stream: start without it"),
-        Broken::TooOld => (code::TOO_OLD, "the cursor is too old: ask for the state of things, start without it"),
+        Broken::TooOld => (
+            code::TOO_OLD,
+            "the cursor is too old: ask for the state of things, start without it",
+        ),
         Broken::Log(_) | Broken::Record(_) => {
             tracing::error!(error = %broken, "a live stream broke");
             (code::FAILED, "the stream failed: come back with the cursor")

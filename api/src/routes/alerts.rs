@@ -157,7 +157,9 @@ pub(super) async fn one(
     Path(alert): Path<String>,
 ) -> Result<Json<Alert>, Problem> {
     let id: AlertId = alert.parse().map_err(|_| Problem::NotFound)?;
-    let row = query::alert_with_history(&*state.parts.views, id).await.map_err(viewed)?;
+    let row = query::alert_with_history(&*state.parts.views, id)
+        .await
+        .map_err(viewed)?;
     let row = row.ok_or(Problem::NotFound)?;
     visible(&caller, &row)?;
     Ok(Json(row.into()))
@@ -227,7 +229,10 @@ pub(super) async fn resolve(
 
 /// What somebody says about an alert.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "for the OpenAPI document; read by `what`, which names what is wrong")]
+#[expect(
+    dead_code,
+    reason = "for the OpenAPI document; read by `what`, which names what is wrong"
+)]
 struct Saying {
     /// At most 2,000 characters.
     text: Option<String>,
@@ -235,7 +240,10 @@ struct Saying {
 
 /// A silence asked for.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "for the OpenAPI document; read by `what`, which names what is wrong")]
+#[expect(
+    dead_code,
+    reason = "for the OpenAPI document; read by `what`, which names what is wrong"
+)]
 struct Silence {
     /// The reason, at most 2,000 characters.
     text: String,
@@ -290,7 +298,11 @@ fn what(answer: Answer, sent: Sent, now: Timestamp) -> Result<(Option<SmolStr>, 
     };
     let said = text("text")?;
     if said.is_some_and(|t| t.chars().count() > TEXT) {
-        return Err(Problem::invalid("text", "longer than 2000 characters", "plus long que 2000 caractères"));
+        return Err(Problem::invalid(
+            "text",
+            "longer than 2000 characters",
+            "plus long que 2000 caractères",
+        ));
     }
     if said.is_none() && (snooze || answer == Answer::Comment) {
         return Err(Problem::invalid("text", "this field is needed", "ce champ est requis"));

@@ -26,11 +26,13 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<State>> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Problem> {
-        let Query(params) = Query::from_request_parts(parts, state).await.map_err(|e| Problem::Invalid {
-            field: None,
-            detail: e.body_text(),
-            detail_fr: format!("paramètres illisibles : {}", e.body_text()),
-        })?;
+        let Query(params) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|e| Problem::Invalid {
+                field: None,
+                detail: e.body_text(),
+                detail_fr: format!("paramètres illisibles : {}", e.body_text()),
+            })?;
         Ok(Self(params))
     }
 }
@@ -61,9 +63,12 @@ impl FromRequest<Arc<State>> for Sent {
         if !json {
             return Err(Problem::MediaType);
         }
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|e| unreadable(&format!("the body is not JSON: {e}"), &format!("le corps n’est pas du JSON : {e}")))
+        serde_json::from_slice(&bytes).map(Self).map_err(|e| {
+            unreadable(
+                &format!("the body is not JSON: {e}"),
+                &format!("le corps n’est pas du JSON : {e}"),
+            )
+        })
     }
 }
 
@@ -128,14 +133,17 @@ pub(super) fn word<T>(
     text: Option<&str>,
     parse: fn(&str) -> Option<T>,
 ) -> Result<Option<T>, Problem> {
-    let read = |text: &str| parse(text).ok_or_else(|| Problem::invalid(field, "not one of the known words", "mot inconnu"));
+    let read =
+        |text: &str| parse(text).ok_or_else(|| Problem::invalid(field, "not one of the known words", "mot inconnu"));
     text.map(read).transpose()
 }
 
 /// A metric by its name.
 pub(super) fn metric(text: Option<&str>) -> Result<Option<Metric>, Problem> {
-    text.map(|text| Metric::parse(text).ok_or_else(|| Problem::invalid("metric", "no such metric", "cette mesure n’existe pas")))
-        .transpose()
+    text.map(|text| {
+        Metric::parse(text).ok_or_else(|| Problem::invalid("metric", "no such metric", "cette mesure n’existe pas"))
+    })
+    .transpose()
 }
 
 /// A parameter that has to be there.

@@ -13,8 +13,16 @@ use crate::state::State;
 /// Path, media type, content. They hold no data, so they ask for no token; what they show does.
 const FILES: [(&str, &str, &str); 4] = [
     ("/", "text/html; charset=utf-8", include_str!("../../static/index.html")),
-    ("/app.js", "text/javascript; charset=utf-8", include_str!("../../static/app.js")),
-    ("/app.css", "text/css; charset=utf-8", include_str!("../../static/app.css")),
+    (
+        "/app.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../static/app.js"),
+    ),
+    (
+        "/app.css",
+        "text/css; charset=utf-8",
+        include_str!("../../static/app.css"),
+    ),
     ("/icon.svg", "image/svg+xml", include_str!("../../static/icon.svg")),
 ];
 

@@ -104,7 +104,12 @@ async fn few(
                 next_cursor: last,
             });
         }
-        patients.extend(query::patient(&*state.parts.views, id).await.map_err(viewed)?.map(Patient::from));
+        patients.extend(
+            query::patient(&*state.parts.views, id)
+                .await
+                .map_err(viewed)?
+                .map(Patient::from),
+        );
     }
     Ok(Patients {
         patients,

@@ -7,7 +7,7 @@ use axum::extract::{Path, State as Given};
 use projections::query::{self, MOST_POINTS, Point, Range, ReadingRow, WindowRow};
 use schemas::facts::WindowSize;
 use schemas::metric::Metric;
-use schemas::time::Timestamp;
+use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use utoipa::{IntoParams, ToSchema};
@@ -125,7 +125,9 @@ pub(super) async fn latest(
     Path(patient): Path<String>,
 ) -> Result<Json<Readings>, Problem> {
     let (patient, _) = seen(&state, &caller, &patient).await?;
-    let rows = query::latest(&*state.parts.views, patient.as_str()).await.map_err(viewed)?;
+    let rows = query::latest(&*state.parts.views, patient.as_str())
+        .await
+        .map_err(viewed)?;
     Ok(Json(Readings {
         readings: rows.into_iter().map(Reading::from).collect(),
         next_cursor: None,
@@ -186,7 +188,7 @@ pub(super) async fn readings(
 
 async fn series(state: &State, patient: &str, metric: Metric, range: Range, points: usize) -> Result<Points, Problem> {
     // Without an end, the parts would be cut from all the time to come.
-    let to = range.to.min(state.now().max(range.from));
+    let to = range.to.min((state.now() + Span::millis(1)).max(range.from));
     let range = Range { to, ..range };
     let points = query::series(&*state.parts.views, patient, metric, range, points)
         .await
@@ -237,7 +239,11 @@ pub(super) async fn windows(
     let page = query::windows(&*state.parts.views, patient.as_str(), metric, size, range, paging)
         .await
         .map_err(viewed)?;
-    let windows = page.items.into_iter().map(|row| window(patient.as_str(), row)).collect();
+    let windows = page
+        .items
+        .into_iter()
+        .map(|row| window(patient.as_str(), row))
+        .collect();
     Ok(Json(Windows {
         windows,
         next_cursor: page.next_cursor,

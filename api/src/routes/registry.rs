@@ -52,7 +52,11 @@ struct Missing(u32, &'static str);
 
 impl IntoResponse for Missing {
     fn into_response(self) -> Response {
-        let status = if self.0 / 100 == 404 { StatusCode::NOT_FOUND } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let status = if self.0 / 100 == 404 {
+            StatusCode::NOT_FOUND
+        } else {
+            StatusCode::UNPROCESSABLE_ENTITY
+        };
         let body = Json(json!({"error_code": self.0, "message": self.1}));
         (status, [(CONTENT_TYPE, TYPE)], body).into_response()
     }

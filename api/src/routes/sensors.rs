@@ -95,9 +95,12 @@ pub(super) async fn list(
         Sight::Only(own) => row.patient_id.as_ref().is_some_and(|p| own.contains(p)),
         Sight::None => false,
     };
-    let page = cut(rows(ask.limit.as_deref(), query::USUAL)?, ask.cursor, sees, async |limit, cursor| {
-        query::sensors(views, prefix, paging(limit, cursor.as_deref())).await
-    })
+    let page = cut(
+        rows(ask.limit.as_deref(), query::USUAL)?,
+        ask.cursor,
+        sees,
+        async |limit, cursor| query::sensors(views, prefix, paging(limit, cursor.as_deref())).await,
+    )
     .await?;
     Ok(Json(Sensors {
         sensors: page.items.into_iter().map(Sensor::from).collect(),
@@ -121,5 +124,9 @@ pub(super) async fn one(
         Some(patient) => caller.principal.may(Action::SeePatient(patient)),
         None => caller.principal.may(Action::SeeAll),
     };
-    if may { Ok(Json(row.into())) } else { Err(Problem::NotFound) }
+    if may {
+        Ok(Json(row.into()))
+    } else {
+        Err(Problem::NotFound)
+    }
 }

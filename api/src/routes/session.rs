@@ -39,15 +39,22 @@ async fn login(
 ) -> Result<Response, Problem> {
     let now = state.now();
     let (principal, until) = state.logins.spend(&code, now).ok_or(Problem::Unauthenticated)?;
-    let cookie = session(&state, &principal, until, now, request.extensions().get::<OverTls>().is_some())?;
-    Ok((StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response())
+    let cookie = session(
+        &state,
+        &principal,
+        until,
+        now,
+        request.extensions().get::<OverTls>().is_some(),
+    )?;
+    Ok((
+        StatusCode::SEE_OTHER,
+        [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)],
+    )
+        .into_response())
 }
 
 /// `POST /login` with a bearer token: the page signs somebody in who has pasted one.
-async fn sign_in(
-    Given(state): Given<Arc<State>>,
-    request: Request<axum::body::Body>,
-) -> Result<Response, Problem> {
+async fn sign_in(Given(state): Given<Arc<State>>, request: Request<axum::body::Body>) -> Result<Response, Problem> {
     // Another site must not sign somebody in as somebody else.
     if !from_our_own_page(request.headers()) {
         return Err(Problem::OtherSite);
@@ -86,9 +93,15 @@ fn session(
         tracing::error!(%error, "no session could be issued");
         Problem::Internal
     })?;
-    let (name, secure) = if over_tls { (COOKIE_TLS, "; Secure") } else { (COOKIE_PLAIN, "") };
+    let (name, secure) = if over_tls {
+        (COOKIE_TLS, "; Secure")
+    } else {
+        (COOKIE_PLAIN, "")
+    };
     let seconds = lifetime.0 / Span::seconds(1).0;
-    Ok(format!("{name}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"))
+    Ok(format!(
+        "{name}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"
+    ))
 }
 
 /// Who somebody is: for the page.

@@ -90,7 +90,11 @@ pub(super) async fn set(
     // A patient of whom nothing was heard yet may be set up first.
     let patient = caller.see(&patient)?;
     caller.may(Action::SetThresholds(&patient))?;
-    for limits in sent.as_object_mut().into_iter().flat_map(|metrics| metrics.values_mut()) {
+    for limits in sent
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|metrics| metrics.values_mut())
+    {
         if let Value::Object(limits) = limits {
             limits.retain(|key, _| !TOLD.contains(&key.as_str()));
         }
@@ -104,5 +108,7 @@ pub(super) async fn set(
         thresholds,
         by: caller.principal.subject.clone(),
     };
-    record(&state, Key::Patient(patient), Fact::ThresholdsSet(fact)).await.map(Json)
+    record(&state, Key::Patient(patient), Fact::ThresholdsSet(fact))
+        .await
+        .map(Json)
 }

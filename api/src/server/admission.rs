@@ -51,7 +51,9 @@ impl Admission {
 
     /// Whether every connection ended within `patience`.
     pub(super) async fn drained(&self, patience: Duration) -> bool {
-        tokio::time::timeout(patience, self.all.acquire_many(self.total)).await.is_ok()
+        tokio::time::timeout(patience, self.all.acquire_many(self.total))
+            .await
+            .is_ok()
     }
 }
 
@@ -100,7 +102,10 @@ mod tests {
         drop((first, second));
         assert!(book.admit(b).is_some());
         drop(third);
-        assert!(book.addresses.lock().unwrap().is_empty(), "nothing is remembered of who left");
+        assert!(
+            book.addresses.lock().unwrap().is_empty(),
+            "nothing is remembered of who left"
+        );
     }
 
     #[test]

@@ -111,7 +111,9 @@ pub async fn serve(
             }
         };
         // Refusing is closing at once: an answer would cost what the limit is there to save.
-        let Some(permit) = admission.admit(peer.ip()) else { continue };
+        let Some(permit) = admission.admit(peer.ip()) else {
+            continue;
+        };
         // Small frames must leave at once: an alert waits for nothing.
         let _ = stream.set_nodelay(true);
         let connection = Connection {

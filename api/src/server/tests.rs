@@ -43,7 +43,9 @@ impl Running {
 async fn until_closed(mut stream: TcpStream) -> (String, Duration) {
     let began = Instant::now();
     let mut heard = Vec::new();
-    let read = timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("the server closes");
+    let read = timeout(PATIENCE, stream.read_to_end(&mut heard))
+        .await
+        .expect("the server closes");
     // A reset closes as well.
     let _ = read;
     (String::from_utf8_lossy(&heard).into_owned(), began.elapsed())
@@ -78,8 +80,20 @@ fn limits() -> ServerLimits {
 
 #[tokio::test]
 async fn who_connects_and_says_nothing_is_closed() {
-    let server = start(ServerLimits { head: SHORT, ..limits() }, None).await;
-    for start in ["", "GET / HT", "PRI * HTTP/2.0\r\n\r\nSM", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    let server = start(
+        ServerLimits {
+            head: SHORT,
+            ..limits()
+        },
+        None,
+    )
+    .await;
+    for start in [
+        "",
+        "GET / HT",
+        "PRI * HTTP/2.0\r\n\r\nSM",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
         let mut stream = server.connect().await;
         stream.write_all(start.as_bytes()).await.unwrap();
         let (_, took) = until_closed(stream).await;
@@ -89,9 +103,22 @@ async fn who_connects_and_says_nothing_is_closed() {
 
 #[tokio::test]
 async fn a_head_that_dribbles_in_is_cut_off_however_steady_it_is() {
-    let server = start(ServerLimits { head: SHORT, ..limits() }, None).await;
+    let server = start(
+        ServerLimits {
+            head: SHORT,
+            ..limits()
+        },
+        None,
+    )
+    .await;
     let every = Duration::from_millis(20);
-    dribble(server.connect().await, "GET / HTTP/1.1\r\nhost: x\r\n", "a: b\r\n", every).await;
+    dribble(
+        server.connect().await,
+        "GET / HTTP/1.1\r\nhost: x\r\n",
+        "a: b\r\n",
+        every,
+    )
+    .await;
     // Also the second head on a connection, after an honest first request.
     let honest = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut stream = server.connect().await;
@@ -103,7 +130,14 @@ async fn a_head_that_dribbles_in_is_cut_off_however_steady_it_is() {
 
 #[tokio::test]
 async fn a_body_that_dribbles_in_is_cut_off() {
-    let server = start(ServerLimits { body: SHORT, ..limits() }, None).await;
+    let server = start(
+        ServerLimits {
+            body: SHORT,
+            ..limits()
+        },
+        None,
+    )
+    .await;
     let head = "POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
     let mut stream = server.connect().await;
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -157,7 +191,10 @@ async fn a_handler_may_take_longer_than_the_limits_for_clients() {
     )
     .await;
     let mut stream = server.connect().await;
-    stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
     assert!(until_closed(stream).await.0.starts_with("HTTP/1.1 200"));
 }
 
@@ -173,11 +210,16 @@ async fn who_does_not_read_the_answer_is_cut_off_and_its_place_is_free_again() {
     )
     .await;
     let mut greedy = server.connect().await;
-    greedy.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    greedy
+        .write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
     let again = async {
         loop {
             let mut stream = server.connect().await;
-            let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+            let _ = stream
+                .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                .await;
             if until_closed(stream).await.0.ends_with("hello") {
                 return;
             }
@@ -211,10 +253,23 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_others_go_on() {
 
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
-    let server = start(ServerLimits { head_bytes: 8192, ..limits() }, None).await;
+    let server = start(
+        ServerLimits {
+            head_bytes: 8192,
+            ..limits()
+        },
+        None,
+    )
+    .await;
     for (name, head) in [
-        ("long", format!("GET / HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "b".repeat(20_000))),
-        ("many", format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(100))),
+        (
+            "long",
+            format!("GET / HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "b".repeat(20_000)),
+        ),
+        (
+            "many",
+            format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(100)),
+        ),
     ] {
         let mut stream = server.connect().await;
         let _ = stream.write_all(head.as_bytes()).await;
@@ -239,7 +294,10 @@ async fn two_lengths_for_one_body_are_refused() {
         let n = timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
         let said = String::from_utf8_lossy(&answer[..n]).into_owned();
         // RFC 9112 §6.3: either refused, or the length is passed over and the connection closed.
-        assert!(said.starts_with("HTTP/1.1 400") || said.contains("connection: close"), "{fields}: {said}");
+        assert!(
+            said.starts_with("HTTP/1.1 400") || said.contains("connection: close"),
+            "{fields}: {said}"
+        );
     }
 }
 
@@ -247,7 +305,10 @@ async fn two_lengths_for_one_body_are_refused() {
 async fn at_the_end_requests_under_way_are_answered_and_the_port_is_free() {
     let server = start(limits(), None).await;
     let mut under_way = server.connect().await;
-    under_way.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    under_way
+        .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
     let idle = server.connect().await;
     tokio::time::sleep(SHORT / 3).await;
     server.shutdown.cancel();
@@ -260,9 +321,19 @@ async fn at_the_end_requests_under_way_are_answered_and_the_port_is_free() {
 
 #[tokio::test]
 async fn the_drain_ends_although_somebody_stays() {
-    let server = start(ServerLimits { drain: SHORT, ..limits() }, None).await;
+    let server = start(
+        ServerLimits {
+            drain: SHORT,
+            ..limits()
+        },
+        None,
+    )
+    .await;
     let mut stays = server.connect().await;
-    stays.write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+    stays
+        .write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
+        .await
+        .unwrap();
     tokio::time::sleep(SHORT / 3).await;
     server.shutdown.cancel();
     timeout(PATIENCE, server.task).await.unwrap().unwrap();
@@ -279,7 +350,14 @@ fn certificate() -> (Arc<ServerConfig>, rustls::RootCertStore) {
 #[tokio::test]
 async fn tls_carries_requests_and_a_handshake_that_hangs_is_cut_off() {
     let (config, roots) = certificate();
-    let server = start(ServerLimits { handshake: SHORT, ..limits() }, Some(config)).await;
+    let server = start(
+        ServerLimits {
+            handshake: SHORT,
+            ..limits()
+        },
+        Some(config),
+    )
+    .await;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -289,8 +367,14 @@ async fn tls_carries_requests_and_a_handshake_that_hangs_is_cut_off() {
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
     let name = "localhost".try_into().unwrap();
     let mut stream = connector.connect(name, server.connect().await).await.unwrap();
-    assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(
+        stream.get_ref().1.protocol_version(),
+        Some(rustls::ProtocolVersion::TLSv1_3)
+    );
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).await.unwrap();
     assert!(said.ends_with("hello"));
@@ -310,6 +394,12 @@ fn a_certificate_and_key_that_do_not_fit_are_refused() {
     assert!(tls_config(one.cert.pem().as_bytes(), &pem(&one.signing_key)).is_ok());
     let mixed = tls_config(one.cert.pem().as_bytes(), &pem(&two.signing_key));
     assert!(matches!(mixed, Err(TlsError::Unfit(_))));
-    assert!(matches!(tls_config(b"", &pem(&one.signing_key)), Err(TlsError::Certificate(_))));
-    assert!(matches!(tls_config(one.cert.pem().as_bytes(), b"x"), Err(TlsError::Key(_))));
+    assert!(matches!(
+        tls_config(b"", &pem(&one.signing_key)),
+        Err(TlsError::Certificate(_))
+    ));
+    assert!(matches!(
+        tls_config(one.cert.pem().as_bytes(), b"x"),
+        Err(TlsError::Key(_))
+    ));
 }

@@ -185,7 +185,10 @@ mod tests {
         Keys::load_or_create(&path).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o700] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(Keys::load_or_create(&path), Err(KeyError::Exposed { .. })), "{mode:o}");
+            assert!(
+                matches!(Keys::load_or_create(&path), Err(KeyError::Exposed { .. })),
+                "{mode:o}"
+            );
         }
     }
 

@@ -122,7 +122,11 @@ mod tests {
         let (late, _) = codes.give(somebody(), later, now).unwrap();
         assert_eq!(codes.spend(&late, now + Span::seconds(30)), None, "too late");
         let (ended, _) = codes.give(somebody(), now + Span::seconds(1), now).unwrap();
-        assert_eq!(codes.spend(&ended, now + Span::seconds(1)), None, "the token it came from has ended");
+        assert_eq!(
+            codes.spend(&ended, now + Span::seconds(1)),
+            None,
+            "the token it came from has ended"
+        );
     }
 
     #[test]

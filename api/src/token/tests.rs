@@ -65,7 +65,10 @@ fn a_token_reads_back_as_whom_it_was_issued_to_until_it_ends() {
 #[test]
 fn an_honest_token_made_by_hand_is_good() {
     let keys = Keys::ephemeral().unwrap();
-    assert!(keys.verify(&signed(&keys, &header().to_string(), &claims().to_string()), NOW).is_ok());
+    assert!(
+        keys.verify(&signed(&keys, &header().to_string(), &claims().to_string()), NOW)
+            .is_ok()
+    );
     let kid = with(header(), "kid", json!(keys.id()));
     assert!(keys.verify(&signed(&keys, &kid, &claims().to_string()), NOW).is_ok());
 }
@@ -85,7 +88,10 @@ fn ill_said(keys: &Keys) -> Vec<(&'static str, String)> {
         ("end as text", claim("exp", json!((now + 600).to_string())).1),
         ("end as null", claim("exp", json!(null)).1),
         ("end as fraction", claim("exp", json!(now as f64 + 600.5)).1),
-        ("end beyond numbers", signed(keys, &h, &c.replace(&(now + 600).to_string(), "1e999"))),
+        (
+            "end beyond numbers",
+            signed(keys, &h, &c.replace(&(now + 600).to_string(), "1e999")),
+        ),
         ("end before start", claim("exp", json!(now - 1)).1.clone()),
         ("not yet", claim("nbf", json!(now + 60)).1),
         ("start as text", claim("nbf", json!("0")).1),
@@ -96,11 +102,20 @@ fn ill_said(keys: &Keys) -> Vec<(&'static str, String)> {
         ("role in capitals", claim("role", json!("Admin")).1),
         ("two roles", claim("role", json!(["doctor", "admin"])).1),
         ("a patient that is no id", claim("patients", json!(["a b"])).1),
-        ("said twice", signed(keys, &h, &c.replacen("\"role\"", "\"role\":\"admin\",\"role\"", 1))),
+        (
+            "said twice",
+            signed(keys, &h, &c.replacen("\"role\"", "\"role\":\"admin\",\"role\"", 1)),
+        ),
         ("other kid", head("kid", json!("../../etc/passwd")).1),
-        ("key in the header", head("jwk", json!({"kty": "OKP", "crv": "Ed25519", "x": "AAAA"})).1),
+        (
+            "key in the header",
+            head("jwk", json!({"kty": "OKP", "crv": "Ed25519", "x": "AAAA"})).1,
+        ),
         ("key by address", head("jku", json!("https://evil.example/keys")).1),
-        ("certificate by address", head("x5u", json!("https://evil.example/cert")).1),
+        (
+            "certificate by address",
+            head("x5u", json!("https://evil.example/cert")).1,
+        ),
         ("certificate in the header", head("x5c", json!(["AAAA"])).1),
         ("unknown extension", head("crit", json!(["b64"])).1),
         ("other kind", head("typ", json!("at+jwt")).1),
@@ -131,7 +146,11 @@ fn ill_signed(keys: &Keys) -> Vec<(&'static str, String)> {
     let other = Keys::ephemeral().unwrap();
     // The classic confusion: our public key as the secret of an HMAC.
     let public = keys.checking().try_get_as_bytes().unwrap();
-    let hmac = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(public));
+    let hmac = jsonwebtoken::encode(
+        &Header::new(Algorithm::HS256),
+        &claims(),
+        &EncodingKey::from_secret(public),
+    );
     let mut flipped = BASE64.decode(s).unwrap();
     flipped[10] ^= 1;
     vec![
@@ -147,7 +166,10 @@ fn ill_signed(keys: &Keys) -> Vec<(&'static str, String)> {
         ("zero signature", format!("{h}.{c}.{}", BASE64.encode([0; 64]))),
         ("padded", format!("{good}==")),
         ("four parts", format!("{good}.{s}")),
-        ("other key", signed(&other, &header().to_string(), &claims().to_string())),
+        (
+            "other key",
+            signed(&other, &header().to_string(), &claims().to_string()),
+        ),
         ("other key with our kid", {
             signed(&other, &with(header(), "kid", json!(keys.id())), &claims().to_string())
         }),
