@@ -73,7 +73,9 @@ async fn main() -> Result<(), LogError> {
         partitions: PARTITIONS,
         ..Options::default()
     };
+    let began = Instant::now();
     let log = Embedded::open(&dir, options, Arc::new(SystemClock))?;
+    println!("opened in {:.3?}", began.elapsed());
     for (callers, records) in [(1, 1), (1, 100), (64, 1), (64, 100)] {
         measure(&log, callers, records, Duration::from_secs(5)).await?;
     }

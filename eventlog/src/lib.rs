@@ -105,11 +105,13 @@ pub trait EventLog: Debug + Send + Sync + 'static {
     /// whoever tries again relies on ids.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`], [`LogError::Full`], [`LogError::TooLarge`].
+    /// [`LogError::Unavailable`], [`LogError::Full`], [`LogError::TooLarge`]; [`LogError::Misuse`] for a derived topic
+    /// or a partition that is not there. A record too large, or misuse, and nothing at all was appended.
     async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError>;
 
     /// Reads durable records at or after `from`, in offset order. Empty means that there is none yet.
-    /// The first record may have a greater offset than `from` (a gap).
+    /// The first record may have a greater offset than `from` (a gap). Fewer records than `limit` allows does not mean
+    /// that there are no more: readers who keep up get the same, already decoded batches. Go on from [`Batch::next`].
     ///
     /// # Errors
     /// [`LogError::OutOfRange`] where `from` is before the start or beyond the end.
@@ -140,11 +142,13 @@ pub trait EventLog: Debug + Send + Sync + 'static {
     async fn offset_at(&self, topic: Topic, partition: Partition, at: Timestamp) -> Result<Offset, LogError>;
 
     /// Takes a processor's place on one partition: its states, position and last output as they stand. `output` is the
-    /// derived topic it writes. An earlier owner that still writes does no harm (the origin rule, DESIGN §3).
+    /// derived topic it writes, and which nobody else writes. An earlier owner that still writes does no harm (the
+    /// origin rule, [`origin`]).
     ///
     /// # Errors
     /// [`LogError::Unavailable`], [`LogError::Corrupt`], [`LogError::OutOfRange`] where the position is older than the
-    /// journal or beyond its end, [`LogError::OtherIncarnation`].
+    /// journal or beyond its end, [`LogError::OtherIncarnation`], [`LogError::Misuse`] where the topic is not derived or
+    /// is another processor's.
     async fn claim(&self, processor: &str, output: Topic, partition: Partition)
     -> Result<Box<dyn Workspace>, LogError>;
 
@@ -214,10 +218,14 @@ pub trait Workspace: Debug + Send + Sync {
     fn shelf(&self) -> Arc<dyn Shelf>;
 
     /// Writes outputs and waits until they are durable; only then, where there is a checkpoint, its states, and only
-    /// then its position. After an error nothing may be committed any more: claim again.
+    /// then its position. After an error, or where the caller stopped waiting, nothing may be committed any more: claim
+    /// again. Outputs up to [`last_origin`](Self::last_origin) may be given again; they are not written twice, or refused
+    /// by the strict reader ([`origin::Reader`]).
     ///
     /// # Errors
-    /// [`LogError::Unavailable`], [`LogError::Full`], [`LogError::Fenced`], [`LogError::TooLarge`].
+    /// [`LogError::Unavailable`], [`LogError::Full`], [`LogError::Fenced`], [`LogError::TooLarge`],
+    /// [`LogError::OtherIncarnation`]; [`LogError::Misuse`] where outputs are not in origin order;
+    /// [`LogError::Corrupt`] where a repeat is seen not to be what was written first.
     async fn commit(&mut self, work: Work) -> Result<(), LogError>;
 }
 

@@ -10,6 +10,7 @@ mod block;
 #[cfg(feature = "embedded")]
 mod journal_check;
 mod memory;
+mod metrics;
 mod options;
 mod queue;
 mod reading;
@@ -87,6 +88,7 @@ impl Embedded {
     }
 
     fn start(storage: Arc<dyn Storage>, options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LogError> {
+        metrics::describe();
         let (shared, ends) = Shared::recover(storage, options, clock)?;
         let shared = Arc::new(shared);
         let writer = Writer::new(Arc::clone(&shared), ends);

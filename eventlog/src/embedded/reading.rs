@@ -63,6 +63,7 @@ impl Shared {
         from: Offset,
         limit: Limit,
     ) -> Result<Arc<Batch>, LogError> {
+        super::metrics::disk_read();
         let log = self.log(topic, partition)?;
         let end = log.bounds().end;
         let mut entries = Vec::new();

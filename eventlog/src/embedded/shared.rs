@@ -157,6 +157,7 @@ impl Shared {
     /// Takes nothing more, for ever: after a failed sync nobody knows what is on the disk.
     pub(super) fn fail(&self, error: LogError) {
         tracing::error!(%error, "the log acknowledges nothing any more; restart once the disk is well");
+        super::metrics::failed();
         let _ = self.failed.set(error);
         for log in &self.logs {
             log.view.send_modify(|view| view.failed = true);

@@ -4,24 +4,29 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use schemas::derived::Origin;
 use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
+use tokio::time::Instant;
 
 use super::block::{self, Block};
 use super::queue::{Answer, Next, Request};
 use super::rows::{self, OutputEnd, Position};
 use super::storage::{Change, Space};
 use super::workspace::{Claimed, Place};
-use super::{Shared, memory, retention};
+use super::{Shared, memory, metrics, retention};
 use crate::{Append, LogError, Offset, Partition, Reached, Topic, Work};
 
 /// A block holds at most so many records, …
 const BLOCK_RECORDS: usize = 4096;
 /// … and begins a new one at so many bytes.
 const BLOCK_BYTES: usize = 1 << 20;
+
+/// A commit that takes longer than this is worth a word.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What gathers for one partition.
 struct Gathered {
@@ -178,6 +183,7 @@ impl Writer {
     /// Takes a processor's work into the group: where its outputs go and how far they follow the journal then.
     fn take(&mut self, group: &mut Group, place: &Place, epoch: u64, work: Work) -> Result<(usize, Reached), LogError> {
         if place.claims.load(Ordering::SeqCst) != epoch {
+            metrics::fenced();
             return Err(LogError::Fenced);
         }
         let slot = self.shared.slot(place.output, place.partition);
@@ -231,6 +237,7 @@ impl Writer {
         for repeat in &outputs[..fresh] {
             output.recent.compare(repeat)?;
         }
+        metrics::repeats(fresh);
         for new in outputs.into_iter().skip(fresh) {
             output.recent.remember(&new);
             output.end.last = Some(new.origin);
@@ -241,12 +248,16 @@ impl Writer {
 
     /// Makes a group durable, shows it, answers.
     fn write(&mut self, group: Group) -> Result<(), LogError> {
+        if group.appended.is_empty() && group.committed.is_empty() {
+            return Ok(());
+        }
         let mut changes = group.changes;
         let mut blocks: Vec<(usize, Block)> = Vec::new();
         let now = self.shared.clock.now();
         for (slot, gathered) in group.gathered {
             self.pack(slot, now, &gathered.records, &mut changes, &mut blocks);
         }
+        let began = Instant::now();
         if !changes.is_empty()
             && let Err(error) = self.shared.storage.commit(changes)
         {
@@ -258,6 +269,10 @@ impl Writer {
             }
             return Err(error);
         }
+        if began.elapsed() > SLOW {
+            tracing::warn!(took = ?began.elapsed(), "the disk is slow");
+        }
+        metrics::committed(group.appended.len() + group.committed.len(), began.elapsed());
         self.publish(blocks);
         for (_, slot, reached) in &group.committed {
             self.shared.logs[*slot].advance(*reached);
@@ -294,6 +309,7 @@ impl Writer {
             let place = (log.topic, log.partition);
             let (packed, block) = Block::pack(place, *end, (now, *latest), these);
             let key = Bytes::copy_from_slice(&block::key(*end));
+            metrics::written(log.topic, these.len(), packed.len());
             changes.push(Change::put(Space::Log(log.topic, log.partition), key, packed));
             *end = block.end();
             blocks.push((slot, block));
@@ -319,6 +335,7 @@ impl Writer {
             self.kept_bytes -= cost;
             self.shared.logs[slot].tail().evict(cost);
         }
+        metrics::memory(self.kept_bytes);
     }
 
     /// Gives a place to a new owner.

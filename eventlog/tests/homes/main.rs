@@ -1,5 +1,6 @@
 //! Every home keeps what the port promises, and fails as it should.
 #![cfg(all(feature = "embedded", feature = "conformance"))]
+#![allow(clippy::expect_used, reason = "what fails here fails the test")]
 
 mod disk;
 mod harness;
