@@ -203,7 +203,10 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        conclusions(&crate::all()[2], &journal.records).iter().map(row).collect()
+        conclusions(&crate::all()[2], &journal.records)
+            .iter()
+            .map(row)
+            .collect()
     }
 
     use Liveness::{Offline, Online, Unknown};
@@ -212,7 +215,9 @@ mod tests {
     fn a_sensor_without_a_promise_is_written_every_thirty_seconds_and_never_offline() {
         let mut journal = Journal::start();
         for second in 0..65 {
-            journal.reading("p", "s", Metric::Spo2, Span::seconds(second), 97.0).tick(Span::seconds(second));
+            journal
+                .reading("p", "s", Metric::Spo2, Span::seconds(second), 97.0)
+                .tick(Span::seconds(second));
         }
         journal.ticks(65, 400);
         let n = |at| (at, Unknown, None);
@@ -222,15 +227,26 @@ mod tests {
     #[test]
     fn a_sensor_that_promised_is_offline_after_three_times_its_rhythm_and_back_when_heard() {
         let mut journal = Journal::start();
-        journal.status("p", "s", Span::seconds(0), SensorState::Active, Some(80.0)).ticks(1, 95);
+        journal
+            .status("p", "s", Span::seconds(0), SensorState::Active, Some(80.0))
+            .ticks(1, 95);
         journal.status("p", "s", Span::seconds(95), SensorState::Active, Some(79.0));
-        assert_eq!(told(&journal), [(0, Online, Some(80.0)), (90, Offline, Some(80.0)), (95, Online, Some(79.0))]);
+        assert_eq!(
+            told(&journal),
+            [
+                (0, Online, Some(80.0)),
+                (90, Offline, Some(80.0)),
+                (95, Online, Some(79.0))
+            ]
+        );
     }
 
     #[test]
     fn silence_is_not_counted_while_all_doors_are_down() {
         let mut journal = Journal::start();
-        journal.status("p", "s", Span::seconds(0), SensorState::Active, None).ticks(1, 60);
+        journal
+            .status("p", "s", Span::seconds(0), SensorState::Active, None)
+            .ticks(1, 60);
         for second in 61..600 {
             journal.ticked(Span::seconds(second), TickedBy::Process);
         }

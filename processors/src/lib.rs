@@ -2,8 +2,6 @@
 //!
 //! [`engine`] is what they all run on, [`runner`] the only file that waits for anything; [`all`] is the whole list.
 
-
-
 pub mod alerts;
 pub mod devices;
 pub mod engine;

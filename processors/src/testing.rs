@@ -48,10 +48,19 @@ impl Journal {
             records: Vec::new(),
             now: START,
         };
-        journal.server(Key::Nobody, Fact::PolicyChanged(PolicyChanged { policy, by: SmolStr::new("test") }));
+        journal.server(
+            Key::Nobody,
+            Fact::PolicyChanged(PolicyChanged {
+                policy,
+                by: SmolStr::new("test"),
+            }),
+        );
         for kind in crate::all() {
             let (name, version) = (SmolStr::new(kind.name), kind.version);
-            journal.server(Key::Nobody, Fact::ProcessorActivated(ProcessorActivated { name, version }));
+            journal.server(
+                Key::Nobody,
+                Fact::ProcessorActivated(ProcessorActivated { name, version }),
+            );
         }
         journal.tick(Span::ZERO);
         journal
@@ -153,7 +162,14 @@ impl Journal {
     }
 
     /// A status message.
-    pub fn status(&mut self, patient: &str, sensor: &str, at: Span, state: SensorState, battery: Option<f64>) -> &mut Self {
+    pub fn status(
+        &mut self,
+        patient: &str,
+        sensor: &str,
+        at: Span,
+        state: SensorState,
+        battery: Option<f64>,
+    ) -> &mut Self {
         let status = SensorStatus {
             sensor_id: sensor_id(sensor),
             state,
@@ -177,7 +193,10 @@ pub fn key(text: &str) -> Key {
     Key::parse(text).unwrap_or(Key::Nobody)
 }
 
-#[expect(clippy::expect_used, reason = "a test that names no sensor is wrong and should say so")]
+#[expect(
+    clippy::expect_used,
+    reason = "a test that names no sensor is wrong and should say so"
+)]
 fn sensor_id(text: &str) -> SensorId {
     SensorId::new(text).expect("a sensor's id")
 }

@@ -168,7 +168,10 @@ impl Device {
             && fresh_for.is_some_and(|fresh_for| fact.measured_at < moment.ctx.recorded - fresh_for);
         if !raise.retrospective {
             // an old episode must not hide that it happens now
-            for episode in episodes.iter_mut().filter(|e| e.row.rule == rule && e.row.retrospective) {
+            for episode in episodes
+                .iter_mut()
+                .filter(|e| e.row.rule == rule && e.row.retrospective)
+            {
                 episode.row.retrospective = false;
                 outcomes.push(episode.change(schemas::facts::AlertChange::BecameCurrent));
             }

@@ -1,9 +1,7 @@
 //! An episode: one alert from its raise to its end, and what people answer to it.
 
 use schemas::derived::Outcome;
-use schemas::facts::{
-    AlertAnswered, AlertChange, AlertChanged, AlertClass, AlertState, Answer, Severity,
-};
+use schemas::facts::{AlertAnswered, AlertChange, AlertChanged, AlertClass, AlertState, Answer, Severity};
 use schemas::ids::SensorId;
 use schemas::metric::Metric;
 use schemas::time::Timestamp;
@@ -116,7 +114,9 @@ impl Episode {
 
     /// When its silence ends.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        (self.row.state == AlertState::Snoozed).then_some(self.row.until).flatten()
+        (self.row.state == AlertState::Snoozed)
+            .then_some(self.row.until)
+            .flatten()
     }
 
     /// Its silence has ended.

@@ -33,7 +33,12 @@ pub(super) fn limit(metric: Metric, side: Side, value: f64, limit: Option<f64>) 
     let (v, l) = (number(value), limit.map(number).unwrap_or_default());
     Message {
         en: format_smolstr!("{} {v}{unit}, {at} {l}{unit}", info.label),
-        fr: format_smolstr!("{} : valeur {}{unit}, {at_fr} {}{unit}", info.label_fr, comma(&v), comma(&l)),
+        fr: format_smolstr!(
+            "{} : valeur {}{unit}, {at_fr} {}{unit}",
+            info.label_fr,
+            comma(&v),
+            comma(&l)
+        ),
     }
 }
 
@@ -46,10 +51,13 @@ pub(super) const fn alarm(code: AlarmCode) -> Message {
         AlarmCode::VentricularTachycardia => Message::fixed("Ventricular tachycardia", "Tachycardie ventriculaire"),
         AlarmCode::Fall => Message::fixed("The patient fell", "Le patient est tombé"),
         AlarmCode::PanicButton => Message::fixed("The patient calls for help", "Le patient appelle à l’aide"),
-        AlarmCode::SensorOff => Message::fixed("The sensor came off the patient", "Le capteur s’est détaché du patient"),
-        AlarmCode::LowBattery => {
-            Message::fixed("The sensor’s battery is nearly empty", "La pile du capteur est presque vide")
+        AlarmCode::SensorOff => {
+            Message::fixed("The sensor came off the patient", "Le capteur s’est détaché du patient")
         }
+        AlarmCode::LowBattery => Message::fixed(
+            "The sensor’s battery is nearly empty",
+            "La pile du capteur est presque vide",
+        ),
     }
 }
 
@@ -103,11 +111,20 @@ mod tests {
     fn a_sentence_names_value_unit_and_limit_in_both_languages() {
         let high = limit(Metric::HeartRate, Side::High, 190.0, Some(131.0));
         assert_eq!(high.en, "Heart rate 190/min, at or above 131/min");
-        assert_eq!(high.fr, "Fréquence cardiaque : valeur 190/min, supérieure ou égale à 131/min");
+        assert_eq!(
+            high.fr,
+            "Fréquence cardiaque : valeur 190/min, supérieure ou égale à 131/min"
+        );
         let low = limit(Metric::BodyTemperature, Side::Low, 34.456, Some(35.0));
         assert_eq!(low.en, "Body temperature 34.46 °C, at or below 35 °C");
-        assert_eq!(low.fr, "Température corporelle : valeur 34,46 °C, inférieure ou égale à 35 °C");
+        assert_eq!(
+            low.fr,
+            "Température corporelle : valeur 34,46 °C, inférieure ou égale à 35 °C"
+        );
         assert_eq!(battery(7.5).fr, "La pile du capteur est à 7,5 %");
-        assert_eq!((number(100.0).as_str(), number(0.1).as_str(), number(-0.001).as_str()), ("100", "0.1", "0"));
+        assert_eq!(
+            (number(100.0).as_str(), number(0.1).as_str(), number(-0.001).as_str()),
+            ("100", "0.1", "0")
+        );
     }
 }

@@ -129,7 +129,9 @@ impl Subject {
                 let Some(sensor) = fact.fact.sensor() else {
                     return Vec::new();
                 };
-                let device = self.device.get_or_insert_with(|| Box::new(Device::new(sensor.clone(), now)));
+                let device = self
+                    .device
+                    .get_or_insert_with(|| Box::new(Device::new(sensor.clone(), now)));
                 device.hear(&Moment { key, now, ctx }, fact, novelty, &mut self.episodes)
             }
             _ => Vec::new(),
@@ -150,7 +152,11 @@ impl Subject {
     /// Limits hold from the recorded time at which they were set.
     fn set(&mut self, key: &str, set: &ThresholdsSet, now: Timestamp, ctx: &Context) {
         let metric = subject(key);
-        let limits = set.thresholds.iter().find(|of| of.metric.as_str() == metric).map(|of| of.limits);
+        let limits = set
+            .thresholds
+            .iter()
+            .find(|of| of.metric.as_str() == metric)
+            .map(|of| of.limits);
         self.vital.set(limits, now, ctx);
     }
 

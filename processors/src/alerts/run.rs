@@ -84,11 +84,6 @@ impl Sided {
         self.beyond[0].is_some()
     }
 
-    /// Since when samples have been inside of every limit.
-    pub(super) const fn clear_since(&self) -> Option<Timestamp> {
-        self.inside[0]
-    }
-
     /// Forgets runs: a person has ended the episode, so the condition must hold anew.
     pub(super) fn forget(&mut self) {
         self.beyond = [None; 4];
@@ -112,7 +107,11 @@ impl Sided {
             let Some(run) = self.beyond[level] else { continue };
             if rule.spot {
                 // a first reading asks for a second; only that one confirms what is CRITICAL
-                let severity = if run.samples < 2 { Severity::Warning.min(*severity) } else { *severity };
+                let severity = if run.samples < 2 {
+                    Severity::Warning.min(*severity)
+                } else {
+                    *severity
+                };
                 return Some(held(severity, run.since));
             }
             let samples = if rule.raise_after > Span::ZERO { 2 } else { 1 };
@@ -123,12 +122,18 @@ impl Sided {
         None
     }
 
-    /// Where an episode of this severity goes at the sample `at`.
-    pub(super) fn course(&self, rule: &MetricRule, severity: Severity, at: Timestamp) -> Course {
+    /// Where an episode of this severity goes at the sample `at`, counting only what was measured after `floor`.
+    pub(super) fn course(&self, rule: &MetricRule, severity: Severity, at: Timestamp, floor: Timestamp) -> Course {
         let cleared = |level: &Severity| {
-            self.inside[*level as usize].is_some_and(|since| rule.spot || at - since >= rule.clear_after)
+            let long = |since: Timestamp| at - since.max(floor) >= rule.clear_after;
+            self.inside[*level as usize].is_some_and(|since| at > floor && (rule.spot || long(since)))
         };
-        match SEVERITIES.iter().rev().filter(|level| **level <= severity).find(|level| !cleared(level)) {
+        match SEVERITIES
+            .iter()
+            .rev()
+            .filter(|level| **level <= severity)
+            .find(|level| !cleared(level))
+        {
             None => Course::Resolved,
             Some(level) if *level < severity => Course::Eased(*level),
             Some(_) => Course::Same,
@@ -138,11 +143,15 @@ impl Sided {
 
 /// The gravest severity whose limit on this side the value reaches.
 fn reached(limits: &Limits, side: Side, value: f64) -> Option<Severity> {
-    SEVERITIES.iter().rev().copied().find(|severity| match (limits.limit(*severity, side), side) {
-        (None, _) => false,
-        (Some(limit), Side::Low) => value <= limit,
-        (Some(limit), Side::High) => value >= limit,
-    })
+    SEVERITIES
+        .iter()
+        .rev()
+        .copied()
+        .find(|severity| match (limits.limit(*severity, side), side) {
+            (None, _) => false,
+            (Some(limit), Side::Low) => value <= limit,
+            (Some(limit), Side::High) => value >= limit,
+        })
 }
 
 #[cfg(test)]
@@ -166,7 +175,10 @@ mod tests {
             at = Timestamp(second * 1_000_000);
             sided.observe(bounds, side, at, *value);
         }
-        (sided.held(bounds, side, at).map(|held| held.severity), sided.course(rule, Severity::Critical, at))
+        (
+            sided.held(bounds, side, at).map(|held| held.severity),
+            sided.course(rule, Severity::Critical, at, Timestamp::MIN),
+        )
     }
 
     #[test]
@@ -206,8 +218,7 @@ mod tests {
     #[test]
     fn a_condition_ends_when_it_is_gone_long_enough_and_far_enough() {
         use Course::{Eased, Resolved, Same};
-        use Severity::{Critical, Info, Warning};
-        let _ = Critical;
+        use Severity::{Info, Warning};
         for (samples, course) in [
             (&[(0, 80.0)][..], Same),
             (&[(0, 80.0), (29, 80.0)], Same),

@@ -142,10 +142,7 @@ impl Vital {
         if limits.is_empty() && episodes.is_empty() {
             return Vec::new();
         }
-        let bounds = Bounds {
-            limits: &limits,
-            rule,
-        };
+        let bounds = Bounds { limits: &limits, rule };
         let fresh_for = ctx.policy().map_or(policy.fresh_for, |now| now.fresh_for);
         let sample = Sample {
             key,
@@ -192,7 +189,10 @@ impl Vital {
             };
             (&mut there.now, Lane::Now)
         } else {
-            (&mut **there.late.get_or_insert_with(|| Box::new(Samples::new())), Lane::Late)
+            (
+                &mut **there.late.get_or_insert_with(|| Box::new(Samples::new())),
+                Lane::Late,
+            )
         };
         if sample.at < samples.last {
             *samples = Samples::new();
@@ -237,8 +237,9 @@ impl Vital {
         if let Some(held) = held.filter(|held| held.severity > episode.row.severity) {
             sample.show(episode, side, held.limit);
             outcomes.push(episode.escalate(held.severity));
-        } else if self.may_clear(episode, sample.sensor, sided) {
-            match sided.course(bounds.rule, episode.row.severity, sample.at) {
+        } else {
+            let floor = self.floor(episode, sample.sensor);
+            match sided.course(bounds.rule, episode.row.severity, sample.at, floor) {
                 Course::Same => {}
                 Course::Eased(severity) => {
                     sample.show(episode, side, bounds.limits.begins(severity, side));
@@ -253,15 +254,12 @@ impl Vital {
         }
     }
 
-    /// An episode is cleared by its own sensor, or by another one while its own has nothing newer to say.
-    fn may_clear(&self, episode: &Episode, sensor: &SensorId, sided: &Sided) -> bool {
-        let own = episode.row.sensor_id.as_ref();
-        own == Some(sensor)
-            || match (own.and_then(|own| self.sensors.iter().find(|(id, _)| id == own)), sided.clear_since()) {
-                (None, _) => true,
-                (Some(_), None) => false,
-                (Some((_, watch)), Some(since)) => watch.clock < since,
-            }
+    /// After when a sensor's samples can clear an episode: its own sensor's any, another one's those that are newer
+    /// than all that its own has said.
+    fn floor(&self, episode: &Episode, sensor: &SensorId) -> Timestamp {
+        let own = episode.row.sensor_id.as_ref().filter(|own| *own != sensor);
+        let watch = own.and_then(|own| self.sensors.iter().find(|(id, _)| id == own));
+        watch.map_or(Timestamp::MIN, |(_, watch)| watch.clock)
     }
 
     /// A person has ended an episode: its condition must hold anew before it is raised again.

@@ -214,6 +214,9 @@ mod tests {
         ctx.tick(at(5), TickedBy::Ingest);
         let back = Context::decode(&ctx.encode(), nowhere()).unwrap();
         assert_eq!(back.policies, ctx.policies);
-        assert_eq!((back.recorded, back.ingest, back.horizon), (ctx.recorded, ctx.ingest, ctx.horizon));
+        assert_eq!(
+            (back.recorded, back.ingest, back.horizon),
+            (ctx.recorded, ctx.ingest, ctx.horizon)
+        );
     }
 }

@@ -20,18 +20,19 @@ pub(crate) struct Index {
 impl Index {
     /// Sees to it that a key is woken no later than it wants; `indexed` is what stands in the index for it.
     pub(crate) fn want(&mut self, key: &SmolStr, wanted: Deadlines, indexed: &mut Deadlines) {
-        let move_up = |set: &mut BTreeSet<(Timestamp, SmolStr)>, wanted: Option<Timestamp>, there: &mut Option<Timestamp>| {
-            let Some(at) = wanted else { return };
-            match *there {
-                Some(old) if old <= at => return,
-                Some(old) => {
-                    set.remove(&(old, key.clone()));
+        let move_up =
+            |set: &mut BTreeSet<(Timestamp, SmolStr)>, wanted: Option<Timestamp>, there: &mut Option<Timestamp>| {
+                let Some(at) = wanted else { return };
+                match *there {
+                    Some(old) if old <= at => return,
+                    Some(old) => {
+                        set.remove(&(old, key.clone()));
+                    }
+                    None => {}
                 }
-                None => {}
-            }
-            set.insert((at, key.clone()));
-            *there = Some(at);
-        };
+                set.insert((at, key.clone()));
+                *there = Some(at);
+            };
         move_up(&mut self.recorded, wanted.recorded, &mut indexed.recorded);
         move_up(&mut self.ingest, wanted.ingest, &mut indexed.ingest);
     }
@@ -60,10 +61,38 @@ mod tests {
         let (a, b) = (SmolStr::new("a"), SmolStr::new("b"));
         let (mut ia, mut ib) = (Deadlines::default(), Deadlines::default());
         let at = |n| Some(Timestamp(n));
-        index.want(&b, Deadlines { recorded: at(5), ingest: at(5) }, &mut ib);
-        index.want(&a, Deadlines { recorded: at(9), ingest: None }, &mut ia);
-        index.want(&a, Deadlines { recorded: at(7), ingest: None }, &mut ia);
-        index.want(&a, Deadlines { recorded: at(8), ingest: None }, &mut ia);
+        index.want(
+            &b,
+            Deadlines {
+                recorded: at(5),
+                ingest: at(5),
+            },
+            &mut ib,
+        );
+        index.want(
+            &a,
+            Deadlines {
+                recorded: at(9),
+                ingest: None,
+            },
+            &mut ia,
+        );
+        index.want(
+            &a,
+            Deadlines {
+                recorded: at(7),
+                ingest: None,
+            },
+            &mut ia,
+        );
+        index.want(
+            &a,
+            Deadlines {
+                recorded: at(8),
+                ingest: None,
+            },
+            &mut ia,
+        );
         assert_eq!(ia.recorded, at(7));
         assert!(index.take_due(Timestamp(4), Timestamp(4)).is_empty());
         assert_eq!(index.take_due(Timestamp(7), Timestamp(5)), [a, b]);

@@ -9,6 +9,7 @@ pub mod erased;
 pub mod keys;
 pub mod processor;
 pub mod replay;
+pub mod rules;
 pub mod seen;
 mod store;
 pub mod task;
@@ -17,3 +18,6 @@ pub use context::Context;
 pub use keys::Keys;
 pub use processor::{Deadlines, Input, Novelty, Processor, Step};
 pub use task::{Place, Stop, Task};
+
+#[cfg(test)]
+mod tests;

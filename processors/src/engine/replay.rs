@@ -167,7 +167,11 @@ impl Verify {
 
     /// The next record of the derived topic.
     pub fn recorded(&mut self, found: Found) {
-        if self.last.as_ref().is_some_and(|last| found.origin.place() <= last.place()) {
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|last| found.origin.place() <= last.place())
+        {
             self.verdict.repeats += 1;
             return;
         }
@@ -199,7 +203,11 @@ impl Verify {
         while let (Some(output), Some(found)) = (self.implied.front(), self.recorded.front()) {
             let order = output.origin.place().cmp(&found.origin.place());
             let same = output.value == found.value;
-            let output = if order == Greater { None } else { self.implied.pop_front() };
+            let output = if order == Greater {
+                None
+            } else {
+                self.implied.pop_front()
+            };
             let found = if order == Less { None } else { self.recorded.pop_front() };
             match order {
                 Less => self.verdict.missing += 1,
@@ -225,7 +233,7 @@ mod tests {
     use schemas::time::Span;
 
     use super::*;
-    use crate::testing::{Journal, INCARNATION, decode};
+    use crate::testing::{INCARNATION, Journal, decode};
 
     fn kind() -> Kind {
         crate::all()[0]
@@ -277,7 +285,11 @@ mod tests {
         changed[5].value = bytes.into();
         let mut verify = Verify::new(recompute());
         for output in changed {
-            verify.recorded(Found { ours: true, origin: output.origin, value: output.value });
+            verify.recorded(Found {
+                ours: true,
+                origin: output.origin,
+                value: output.value,
+            });
         }
         verify.journal(&journal()).unwrap();
         let changed = verify.finish();
@@ -292,7 +304,11 @@ mod tests {
         outputs.insert(4, invented);
         let mut verify = Verify::new(recompute());
         for output in outputs {
-            verify.recorded(Found { ours: true, origin: output.origin, value: output.value });
+            verify.recorded(Found {
+                ours: true,
+                origin: output.origin,
+                value: output.value,
+            });
         }
         verify.journal(&journal()).unwrap();
         let verdict = verify.finish();

@@ -69,7 +69,13 @@ mod tests {
     #[test]
     fn a_fact_is_new_at_its_first_offset_however_often_it_is_asked() {
         let mut seen = Segment::default();
-        for (t, n, offset, first) in [(5, 1, 10, 10), (5, 1, 12, 10), (3, 2, 13, 13), (5, 3, 14, 14), (5, 1, 10, 10)] {
+        for (t, n, offset, first) in [
+            (5, 1, 10, 10),
+            (5, 1, 12, 10),
+            (3, 2, 13, 13),
+            (5, 3, 14, 14),
+            (5, 1, 10, 10),
+        ] {
             assert_eq!(seen.first(Timestamp(t), &id(n), offset).0, first);
         }
         assert!(seen.0.is_sorted());

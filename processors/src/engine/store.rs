@@ -97,7 +97,12 @@ impl<S: Default + PartialEq + Serialize + DeserializeOwned> Store<S> {
 
     /// Replaces the states of a range of keys by nothing, as of `offset`.
     pub(crate) fn sweep(&mut self, from: &str, to: &str, offset: Offset, shelf: &dyn Shelf) -> Result<(), LogError> {
-        let mut keys: Vec<SmolStr> = self.slots.keys().filter(|key| (from..to).contains(&key.as_str())).cloned().collect();
+        let mut keys: Vec<SmolStr> = self
+            .slots
+            .keys()
+            .filter(|key| (from..to).contains(&key.as_str()))
+            .cloned()
+            .collect();
         shelf.visit_range(from, to, &mut |key, stored| {
             if stored.value.is_some() {
                 keys.push(SmolStr::new(key));
@@ -136,7 +141,13 @@ impl<S: Default + PartialEq + Serialize + DeserializeOwned> Store<S> {
             } else {
                 Some(seal(&slot.state, deadlines(&slot.state)).into())
             };
-            out.push((key, Stored { applied: slot.applied, value }));
+            out.push((
+                key,
+                Stored {
+                    applied: slot.applied,
+                    value,
+                },
+            ));
         }
     }
 

@@ -108,7 +108,11 @@ impl<P: Processor> Task<P> {
             .map_err(|error| LogError::Corrupt(format!("the context of {}: {error}", P::NAME)))?;
         let mut index = Index::default();
         let mut each = |key: &str, stored: eventlog::Stored| {
-            let wanted = stored.value.as_deref().and_then(store::deadlines_of).map(|(wanted, _)| wanted);
+            let wanted = stored
+                .value
+                .as_deref()
+                .and_then(store::deadlines_of)
+                .map(|(wanted, _)| wanted);
             if let Some(wanted) = wanted.filter(|wanted| *wanted != Deadlines::default()) {
                 index.want(&SmolStr::new(key), wanted, &mut Deadlines::default());
             }
@@ -203,7 +207,8 @@ impl<P: Processor> Task<P> {
     pub fn checkpoint(&mut self) -> Checkpoint {
         let mut states = Vec::with_capacity(self.dirty());
         let processor = &self.processor;
-        self.states.drain(|s| processor.deadlines(s), |s| processor.heap(s), &mut states);
+        self.states
+            .drain(|s| processor.deadlines(s), |s| processor.heap(s), &mut states);
         self.seen.drain(|_| Deadlines::default(), Segment::heap, &mut states);
         self.checkpointed = (self.next, self.context.recorded);
         self.settled = false;
@@ -226,7 +231,10 @@ impl<P: Processor> Task<P> {
         let (position, recorded) = self.checkpointed;
         matches!(record.envelope.fact, Fact::ClockTicked(_))
             && self.next > position
-            && self.context.accepts(record).is_some_and(|at| at - recorded > CHECKPOINT_WITHIN)
+            && self
+                .context
+                .accepts(record)
+                .is_some_and(|at| at - recorded > CHECKPOINT_WITHIN)
     }
 
     fn apply(&mut self, record: &Recorded, outputs: &mut Vec<Output>) -> Result<(), Stop> {
@@ -344,12 +352,18 @@ impl<P: Processor> Task<P> {
         if added {
             slot.touch(offset, dirty);
         }
-        Ok(if first == offset { Novelty::Novel } else { Novelty::Repeat })
+        Ok(if first == offset {
+            Novelty::Novel
+        } else {
+            Novelty::Repeat
+        })
     }
 
     /// The rhythm promised before this fact; a first status promises one.
     fn rhythm(&mut self, fact: &Envelope) -> Result<Option<Span>, Stop> {
-        let Some(sensor) = fact.fact.sensor() else { return Ok(None) };
+        let Some(sensor) = fact.fact.sensor() else {
+            return Ok(None);
+        };
         let text = &mut self.text;
         text.clear();
         text.push_str("r/");
@@ -365,7 +379,13 @@ impl<P: Processor> Task<P> {
         Ok(slot.state.had_happened(offset).then_some(RHYTHM))
     }
 
-    fn wake(&mut self, key: &str, input: Input<'_>, recorded_at: Timestamp, outputs: &mut Vec<Output>) -> Result<(), Stop> {
+    fn wake(
+        &mut self,
+        key: &str,
+        input: Input<'_>,
+        recorded_at: Timestamp,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), Stop> {
         let offset = self.context.offset;
         let (slot, dirty) = self.states.slot(key, &*self.shelf)?;
         if slot.applied >= offset {
@@ -373,7 +393,8 @@ impl<P: Processor> Task<P> {
         }
         let state = std::mem::take(&mut slot.state);
         let Step { state, outcomes } = self.processor.step(key, state, input, &self.context);
-        self.index.want(&slot.key, self.processor.deadlines(&state), &mut slot.indexed);
+        self.index
+            .want(&slot.key, self.processor.deadlines(&state), &mut slot.indexed);
         slot.state = state;
         slot.touch(offset, dirty);
         if self.context.active == Some(P::VERSION) {

@@ -40,7 +40,12 @@ pub async fn activate_missing(log: &dyn EventLog, clock: &dyn Clock, catalogue: 
         let at = clock.now();
         if !known.policy {
             let (policy, by) = (Policy::standard(), SmolStr::new_static("fajma"));
-            missing.push(append(partition, at, "policy", Fact::PolicyChanged(PolicyChanged { policy, by })));
+            missing.push(append(
+                partition,
+                at,
+                "policy",
+                Fact::PolicyChanged(PolicyChanged { policy, by }),
+            ));
         }
         for kind in crate::all().iter().filter(|kind| !known.speakers.contains(kind.name)) {
             missing.push(activation(kind, partition, at));
@@ -55,14 +60,25 @@ pub async fn activate_missing(log: &dyn EventLog, clock: &dyn Clock, catalogue: 
 /// From here on this version speaks.
 pub(super) fn activation(kind: &Kind, partition: Partition, at: Timestamp) -> Append {
     let (name, version) = (SmolStr::new_static(kind.name), kind.version);
-    append(partition, at, &kind.place(), Fact::ProcessorActivated(ProcessorActivated { name, version }))
+    append(
+        partition,
+        at,
+        &kind.place(),
+        Fact::ProcessorActivated(ProcessorActivated { name, version }),
+    )
 }
 
 /// Reads until everything is known: usually the first records, which a first start wrote.
 async fn look(log: &dyn EventLog, partition: Partition, catalogue: &Catalogue) -> Result<Known, LogError> {
     let bounds = log.bounds(Topic::Journal, partition).await?;
     let mut known = Known::default();
-    let (mut from, mut limit) = (bounds.start, Limit { records: 16, ..Limit::default() });
+    let (mut from, mut limit) = (
+        bounds.start,
+        Limit {
+            records: 16,
+            ..Limit::default()
+        },
+    );
     while from < bounds.end && !known.is_whole() {
         let batch = log.read(Topic::Journal, partition, from, limit).await?;
         let Some(next) = batch.next() else { break };

@@ -20,7 +20,10 @@ impl Skips {
     /// The offsets that one processor passes over on one partition.
     #[must_use]
     pub fn of(&self, processor: &str, partition: Partition) -> BTreeSet<Offset> {
-        self.skips.get(&(SmolStr::new(processor), partition)).cloned().unwrap_or_default()
+        self.skips
+            .get(&(SmolStr::new(processor), partition))
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
@@ -44,7 +47,11 @@ pub async fn read_skips(log: &dyn EventLog, catalogue: &Catalogue) -> Result<Ski
             let skip = codec::decode_plain::<Skip>(&entry.value, catalogue)
                 .map_err(|error| LogError::Corrupt(format!("a skip at {} of fajma.control: {error}", entry.offset)))?;
             if let Some(skip) = skip {
-                found.skips.entry((skip.processor, skip.partition)).or_default().insert(skip.offset);
+                found
+                    .skips
+                    .entry((skip.processor, skip.partition))
+                    .or_default()
+                    .insert(skip.offset);
             }
         }
         found.next = next;

@@ -22,6 +22,8 @@ use schemas::codec::Catalogue;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::erased::Kind;
+
 /// How processors are run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -87,18 +89,27 @@ pub async fn run(
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
+    run_these(&crate::all(), log, clock, options, shutdown).await
+}
+
+async fn run_these(
+    kinds: &[Kind],
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
     let there = log.layout().partitions;
     let partitions = options.partitions.clone().unwrap_or_else(|| (0..there).collect());
     if let Some(asked) = partitions.iter().find(|p| **p >= there) {
         return Err(RunError::NoSuchPartition { asked: *asked, there });
     }
-    let kinds = crate::all();
     let budget = options.state_bytes / (partitions.len() * kinds.len()).max(1);
     let mut tasks = JoinSet::new();
     for partition in &partitions {
         for kind in kinds {
             let place = place::Keeper {
-                kind,
+                kind: *kind,
                 partition: *partition,
                 log: Arc::clone(&log),
                 clock: Arc::clone(&clock),

@@ -141,7 +141,13 @@ impl Keeper {
     /// Waits until an operator decides to skip the record; `false` at shutdown.
     async fn stopped(&self, bad: &Bad) -> bool {
         let (processor, partition) = (self.kind.name, self.partition);
-        tracing::error!(processor, partition, offset = bad.offset, reason = bad.reason, "stopped by a record");
+        tracing::error!(
+            processor,
+            partition,
+            offset = bad.offset,
+            reason = bad.reason,
+            "stopped by a record"
+        );
         metrics::gauge!(crate::metrics::STOPPED, "processor" => processor).increment(1.0);
         self.show(State::Stopped {
             offset: bad.offset,
@@ -174,7 +180,10 @@ impl Keeper {
     async fn begin(&self, bad: Option<Bad>) -> Result<Life, LogError> {
         let skips = read_skips(&*self.log, &self.options.catalogue).await?;
         let skips = skips.of(self.kind.name, self.partition);
-        let workspace = self.log.claim(&self.kind.place(), self.kind.output, self.partition).await?;
+        let workspace = self
+            .log
+            .claim(&self.kind.place(), self.kind.output, self.partition)
+            .await?;
         let place = Place {
             partition: self.partition,
             incarnation: self.log.layout().incarnation,
@@ -204,7 +213,10 @@ impl Keeper {
 
     /// Follows the journal until something ends it.
     async fn follow(&self, life: &mut Life) -> End {
-        self.show(State::Running);
+        let position = life.task.position();
+        self.options.board.change(self.kind.name, self.partition, |status| {
+            (status.state, status.position) = (State::Running, position);
+        });
         loop {
             if let Err(end) = self.turn(life).await {
                 if matches!(end, End::Shutdown | End::Stopped(_)) {
@@ -228,7 +240,9 @@ impl Keeper {
 
     /// Reads and handles what there is, or waits.
     async fn turn(&self, life: &mut Life) -> Result<(), End> {
-        let reading = self.log.read(Topic::Journal, self.partition, life.cursor, self.options.read);
+        let reading = self
+            .log
+            .read(Topic::Journal, self.partition, life.cursor, self.options.read);
         let batch = self.unless_shutdown(reading).await?;
         let Some(next) = batch.next() else {
             return self.idle(life).await;
@@ -239,7 +253,11 @@ impl Keeper {
                 life.cursor = next.max(life.task.position());
             }
             Err(unreadable) if life.skips.contains(&unreadable.offset) || unreadable.offset > life.cursor => {
-                let before = batch.entries().iter().take_while(|e| e.offset < unreadable.offset).count();
+                let before = batch
+                    .entries()
+                    .iter()
+                    .take_while(|e| e.offset < unreadable.offset)
+                    .count();
                 if before == 0 {
                     life.cursor = unreadable.offset + 1;
                 } else {
@@ -247,7 +265,10 @@ impl Keeper {
                         records: before,
                         ..self.options.read
                     };
-                    let part = self.log.read(Topic::Journal, self.partition, life.cursor, limit).await?;
+                    let part = self
+                        .log
+                        .read(Topic::Journal, self.partition, life.cursor, limit)
+                        .await?;
                     if let (Ok(records), Some(next)) = (part.facts(&self.options.catalogue), part.next()) {
                         self.handle(life, records).await?;
                         life.cursor = next;
@@ -315,13 +336,17 @@ impl Keeper {
         life.workspace.commit(work).await?;
         metrics::counter!(crate::metrics::WRITTEN, "processor" => processor).increment(written);
         let position = life.task.position();
-        self.options.board.change(processor, partition, |status| status.position = position);
+        self.options
+            .board
+            .change(processor, partition, |status| status.position = position);
         Ok(())
     }
 
     /// Nothing to read: takes the word if it is not ours yet, saves what is due, waits.
     async fn idle(&self, life: &mut Life) -> Result<(), End> {
-        self.options.board.change(self.kind.name, self.partition, |status| status.lag = 0);
+        self.options
+            .board
+            .change(self.kind.name, self.partition, |status| status.lag = 0);
         if !life.task.speaks() {
             let activation = activation(&self.kind, self.partition, self.clock.now());
             self.log.append(Topic::Journal, vec![activation]).await?;
@@ -346,7 +371,9 @@ impl Keeper {
             return;
         };
         let lag = u64::try_from(bounds.end - life.cursor).unwrap_or(0);
-        self.options.board.change(processor, partition, |status| status.lag = lag);
+        self.options
+            .board
+            .change(processor, partition, |status| status.lag = lag);
         metrics::gauge!(crate::metrics::LAG, "processor" => processor, "partition" => partition.to_string())
             .set(lag as f64);
         metrics::gauge!(crate::metrics::RESIDENT, "processor" => processor, "partition" => partition.to_string())

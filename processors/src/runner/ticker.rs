@@ -82,7 +82,11 @@ async fn once(log: &dyn EventLog, at: Timestamp, partitions: &[Partition]) -> Re
 async fn appended_at(log: &dyn EventLog, partition: Partition, offset: Offset) -> Result<Option<Timestamp>, LogError> {
     let one = Limit { records: 1, bytes: 1 };
     let batch = log.read(Topic::Journal, partition, offset, one).await?;
-    Ok(batch.entries().first().filter(|e| e.offset == offset).map(|e| e.appended_at))
+    Ok(batch
+        .entries()
+        .first()
+        .filter(|e| e.offset == offset)
+        .map(|e| e.appended_at))
 }
 
 fn agrees(at: Timestamp, appended_at: Option<Timestamp>) -> bool {
@@ -98,7 +102,13 @@ mod tests {
     #[test]
     fn clocks_may_be_two_seconds_apart_and_no_more() {
         let at = Timestamp::from_millis(1_767_600_000_000);
-        for (apart, fine) in [(0, true), (2_000, true), (-2_000, true), (2_001, false), (-2_001, false)] {
+        for (apart, fine) in [
+            (0, true),
+            (2_000, true),
+            (-2_000, true),
+            (2_001, false),
+            (-2_001, false),
+        ] {
             assert_eq!(agrees(at, Some(at + Span::millis(apart))), fine, "{apart} ms");
         }
     }

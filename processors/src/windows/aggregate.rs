@@ -121,7 +121,9 @@ impl Aggregate {
         if n < 2 {
             return 0.0;
         }
-        let spread = n.saturating_mul(self.squares).saturating_sub(self.sum.saturating_mul(self.sum));
+        let spread = n
+            .saturating_mul(self.squares)
+            .saturating_sub(self.sum.saturating_mul(self.sum));
         (spread.max(0) as f64 / (n * (n - 1)) as f64).sqrt() / SCALE
     }
 

@@ -155,14 +155,19 @@ impl State {
         });
         for size in sizes {
             let start = fact.measured_at.floor(size.span());
-            match self.windows.binary_search_by_key(&(*size, start), |w| (w.size, w.start)) {
+            match self
+                .windows
+                .binary_search_by_key(&(*size, start), |w| (w.size, w.start))
+            {
                 Ok(i) => {
                     let window = &mut self.windows[i];
                     window.readings.merge(&one);
                     window.expected_every = expected_every;
                     window.dirty = true;
                 }
-                Err(i) => self.windows.insert(i, Window::new(*size, start, one.clone(), expected_every)),
+                Err(i) => self
+                    .windows
+                    .insert(i, Window::new(*size, start, one.clone(), expected_every)),
             }
         }
     }
@@ -173,7 +178,11 @@ impl State {
             return Vec::new();
         };
         let due = |window: &&mut Window| window.deadline().is_some_and(|at| at <= recorded);
-        let written = self.windows.iter_mut().filter(due).map(|w| w.write(sensor_id, *metric, recorded));
+        let written = self
+            .windows
+            .iter_mut()
+            .filter(due)
+            .map(|w| w.write(sensor_id, *metric, recorded));
         written.map(Outcome::Window).collect()
     }
 }

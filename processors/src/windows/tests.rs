@@ -34,7 +34,10 @@ fn a_window_is_written_at_the_next_tick_then_seldom_then_when_it_ends() {
     let opens = (0..12).map(|n| (n + 1, Open, i64::from(5 * n + 1)));
     assert_eq!(minutes, opens.chain([(13, Complete, 60)]).collect::<Vec<_>>());
     let last = windows.iter().rfind(|w| w.size == WindowSize::Minute).unwrap();
-    assert_eq!((last.min, last.max, last.first, last.last, last.mean), (60.0, 119.0, 60.0, 119.0, 89.5));
+    assert_eq!(
+        (last.min, last.max, last.first, last.last, last.mean),
+        (60.0, 119.0, 60.0, 119.0, 89.5)
+    );
     assert_eq!((last.start, last.end), (START, START + Span::minutes(1)));
     assert!((last.sd - (60.0_f64 * 61.0 / 12.0).sqrt()).abs() < 1e-9);
     assert_eq!((last.quality, last.coverage), (Some(97.0), None));
@@ -48,7 +51,9 @@ fn late_data_revises_a_window_that_was_complete() {
     let mut journal = Journal::start();
     journal.reading("p", "s", HR, Span::seconds(1), 60.0).ticks(1, 1);
     journal.tick(Span::minutes(2));
-    journal.reading("p", "s", HR, Span::seconds(2), 80.0).tick(Span::seconds(121));
+    journal
+        .reading("p", "s", HR, Span::seconds(2), 80.0)
+        .tick(Span::seconds(121));
     journal.reading("p", "s", HR, Span::seconds(3), 90.0).ticks(122, 130);
     use WindowStatus::{Complete, Open, Revised};
     assert_eq!(
@@ -86,15 +91,23 @@ fn repeats_old_readings_waveforms_and_falls_are_not_counted() {
 #[test]
 fn coverage_is_told_once_the_sensor_has_promised_a_rhythm() {
     let mut journal = Journal::start();
-    journal.reading("p", "s", HR, Span::seconds(1), 60.0).tick(Span::seconds(1));
+    journal
+        .reading("p", "s", HR, Span::seconds(1), 60.0)
+        .tick(Span::seconds(1));
     journal.status("p", "s", Span::seconds(2), SensorState::Active, None);
-    journal.reading("p", "s", HR, Span::seconds(31), 60.0).tick(Span::seconds(31));
-    journal.reading("p", "s", HR, Span::seconds(70), 60.0).reading("p", "other", HR, Span::seconds(70), 60.0);
+    journal
+        .reading("p", "s", HR, Span::seconds(31), 60.0)
+        .tick(Span::seconds(31));
+    journal
+        .reading("p", "s", HR, Span::seconds(70), 60.0)
+        .reading("p", "other", HR, Span::seconds(70), 60.0);
     journal.ticks(71, 71).tick(Span::seconds(120)).tick(Span::seconds(301));
     let told = told(&journal);
     let coverage = |sensor: &str, size, start: i64| {
         let mut those = told.iter().filter(|w| w.sensor_id.as_str() == sensor && w.size == size);
-        those.rfind(|w| w.start == START + Span::seconds(start)).and_then(|w| w.coverage)
+        those
+            .rfind(|w| w.start == START + Span::seconds(start))
+            .and_then(|w| w.coverage)
     };
     assert_eq!(told[0].coverage, None);
     assert_eq!(coverage("s", WindowSize::Minute, 0), Some(1.0));
@@ -108,8 +121,12 @@ fn late_data_is_accepted_for_seven_days_and_its_states_are_gone_a_day_later() {
     let mut journal = Journal::start();
     journal.reading("p", "s", HR, Span::seconds(1), 60.0).ticks(1, 1);
     journal.tick(Span::days(7));
-    journal.reading("p", "s", HR, Span::seconds(2), 61.0).tick(Span::seconds(7 * 86_400 + 1));
-    journal.reading("p", "s", HR, Span::ZERO, 99.0).tick(Span::seconds(7 * 86_400 + 40));
+    journal
+        .reading("p", "s", HR, Span::seconds(2), 61.0)
+        .tick(Span::seconds(7 * 86_400 + 1));
+    journal
+        .reading("p", "s", HR, Span::ZERO, 99.0)
+        .tick(Span::seconds(7 * 86_400 + 40));
     journal.tick(Span::hours(217)).tick(Span::hours(218));
     let minutes = of(&told(&journal), WindowSize::Minute);
     assert_eq!(minutes.last(), Some(&(3, WindowStatus::Revised, 2)), "{minutes:?}");
