@@ -1,6 +1,14 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{PolicyCommand, Replay, Skip, Verify, ViewsCommand};
+use crate::config::{self, Config, Sources};
+use crate::doctor::Doctor;
+use crate::failure::Failure;
+use crate::token::TokenCommand;
 
 /// Vital signs from sensors to doctors.
 #[derive(Debug, Parser)]
@@ -14,8 +22,123 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print every option with its default, unit and reason.
-    Config,
+    /// Run everything in one process.
+    Up(Up),
     /// Send simulated patients or a recording to a door.
     Simulate(Box<crate::simulate::Options>),
+    /// Show or change what processors go by.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Give somebody a token.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Check ports, disk, clock, directory and schemas; say what to do.
+    Doctor(Doctor),
+    /// Rebuild windows, alerts and views from the journal, in a place of its own.
+    Replay(Replay),
+    /// Compare what the journal implies with what was recorded; status 0 only if equal.
+    Verify(Verify),
+    /// Let a processor pass over a record that stopped it.
+    Skip(Skip),
+    /// Make the views again from the log.
+    #[command(subcommand)]
+    Views(ViewsCommand),
+    /// Print every option with its default, unit and reason.
+    Config,
+}
+
+/// Where things are.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Place {
+    /// The data directory (option data.dir).
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// The file of options; else fajma.toml here, where there is one.
+    #[arg(long, env = "FAJMA_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+impl Place {
+    /// The options of all layers, with these flags on top.
+    ///
+    /// # Errors
+    /// [`Failure::WrongUse`] naming the layer and the key at fault.
+    pub fn config(&self, mut flags: Vec<(&'static str, String, &'static str)>) -> Result<Config, Failure> {
+        if let Some(dir) = &self.data {
+            flags.push(("data.dir", dir.to_string_lossy().into_owned(), "--data"));
+        }
+        let file = config::find_file(self.config.as_deref())?;
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Config::load(Sources {
+            file,
+            environment,
+            flags,
+        })?)
+    }
+}
+
+/// What `fajma up` takes.
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    /// Where things are.
+    #[command(flatten)]
+    pub place: Place,
+    /// Add so many simulated patients; one of them turns ill.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub demo: usize,
+    /// Address and port of HTTP (option http.listen).
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Address and port of the MQTT door, or nothing for none (option mqtt.listen).
+    #[arg(long, value_name = "ADDR")]
+    pub mqtt: Option<String>,
+    /// Print addresses and login link as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Up {
+    /// The options of all layers.
+    ///
+    /// # Errors
+    /// As [`Place::config`].
+    pub fn config(&self) -> Result<Config, Failure> {
+        let mut flags = Vec::new();
+        if let Some(listen) = &self.listen {
+            flags.push(("http.listen", listen.clone(), "--listen"));
+        }
+        if let Some(mqtt) = &self.mqtt {
+            flags.push(("mqtt.listen", mqtt.clone(), "--mqtt"));
+        }
+        self.place.config(flags)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_use_is_told_apart_from_failure() {
+        for wrong in [
+            &["fajma", "simulate"][..],
+            &["fajma", "simulate", "--to", "ftp://x"],
+            &["fajma", "token", "issue"],
+            &["fajma", "token", "issue", "--role", "king"],
+            &["fajma", "up", "--demo", "many"],
+            &["fajma", "replay", "--into", "x", "--from", "yesterday"],
+            &["fajma", "fly"],
+        ] {
+            assert!(Cli::try_parse_from(wrong).is_err_and(|e| e.use_stderr()), "{wrong:?}");
+        }
+    }
 }

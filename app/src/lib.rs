@@ -4,10 +4,18 @@
 //! [`cli`] names the commands, one file per command does it.
 
 pub mod cli;
+pub mod client;
+pub mod commands;
 pub mod config;
+pub mod control;
+pub mod doctor;
 pub mod failure;
+pub mod house;
+pub mod killloop;
 pub mod logging;
 pub mod simulate;
+pub mod token;
+pub mod up;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,10 +45,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
-        Command::Config => print!("{}", config::DEFAULTS),
-        Command::Simulate(options) => return wait_for(simulate::run(*options)),
+        Command::Up(options) => {
+            let config = options.config()?;
+            logging::start(&config.logging)?;
+            wait_for(up::run(config, options.demo, options.json))
+        }
+        Command::Simulate(options) => wait_for(simulate::run(*options)),
+        Command::Policy(command) => wait_for(commands::policy(command)),
+        Command::Token(command) => token::run(command),
+        Command::Doctor(options) => wait_for(doctor::run(options)),
+        Command::Replay(options) => wait_for(commands::replay(options)),
+        Command::Verify(options) => wait_for(commands::verify(options)),
+        Command::Skip(options) => wait_for(commands::skip(options)),
+        Command::Views(command) => wait_for(commands::views(command)),
+        Command::Config => {
+            print!("{}", config::DEFAULTS);
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// Runs a command that waits for the world.

@@ -1,3 +1,4 @@
 //! Tests of the whole house, in one binary.
 
+mod e2e;
 mod tidy;

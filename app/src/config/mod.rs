@@ -4,6 +4,7 @@
 //! a fact in the journal.
 
 mod layers;
+mod rooms;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use toml::Table;
 
 pub use layers::{ConfigError, NOT_OPTIONS, PREFIX};
+pub use rooms::{Data, Http, Intake, Log, Mqtt, Processors, Views};
 pub use values::{Size, Time};
 
 /// The commented defaults, as `fajma config` prints them.
@@ -25,48 +27,22 @@ pub struct Config {
     pub data: Data,
     /// The log.
     pub log: Log,
+    /// The views.
+    pub views: Views,
+    /// What stands behind every door.
+    pub intake: Intake,
     /// HTTP: doors, queries, the web app.
     pub http: Http,
     /// The MQTT door.
     pub mqtt: Mqtt,
+    /// The processors.
+    pub processors: Processors,
     /// How failed roles come back.
     pub supervisor: Supervisor,
     /// How the program stops.
     pub shutdown: Shutdown,
     /// What the program says about itself.
     pub logging: Logging,
-}
-
-/// Where things live.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Data {
-    /// The data directory.
-    pub dir: PathBuf,
-}
-
-/// The log.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Log {
-    /// Partitions of a new log.
-    pub partitions: u16,
-}
-
-/// HTTP: doors, queries, the web app.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Http {
-    /// Address and port.
-    pub listen: String,
-}
-
-/// The MQTT door.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mqtt {
-    /// Address and port; empty for none.
-    pub listen: String,
 }
 
 /// How failed roles come back.

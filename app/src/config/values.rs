@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-/// A length of time, written like `200ms`, `10s`, `5m`, `2h`.
+/// A length of time, written like `200ms`, `10s`, `5m`, `2h`, `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Duration);
 
@@ -21,6 +21,12 @@ impl Time {
         let wrong = || format!("`{text}` is no length of time: write one like 200ms, 10s, 5m or 2h");
         if text.trim() == "0" || text.starts_with('-') {
             return Err(wrong());
+        }
+        if let Some(days) = text
+            .strip_suffix('d')
+            .and_then(|digits| digits.trim().parse::<u32>().ok())
+        {
+            return Ok(Self(Duration::from_secs(u64::from(days) * 86_400)));
         }
         let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
         Duration::try_from(span).map(Self).map_err(|_| wrong())
@@ -84,6 +90,7 @@ mod tests {
             ("10s", 10_000),
             ("5m", 300_000),
             ("2h", 7_200_000),
+            ("7d", 604_800_000),
             ("1m 30s", 90_000),
         ] {
             assert_eq!(Time::parse(text), Ok(Time(Duration::from_millis(millis))), "{text}");

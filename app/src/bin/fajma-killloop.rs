@@ -1,0 +1,64 @@
+//! `make kill-loop`: the server killed many times under load, then every promise checked.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use app::killloop::{Plan, run};
+use clap::Parser;
+
+/// Kills the server again and again under load, then checks every promise.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How often to kill.
+    #[arg(long, default_value_t = 50)]
+    kills: u32,
+    /// Makes the moments of the kills the same again; else one that is printed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Simulated patients.
+    #[arg(long, default_value_t = 40)]
+    patients: usize,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    println!(
+        "seed {seed}: fajma-killloop --kills {} --patients {} --seed {seed}",
+        options.kills, options.patients
+    );
+    match go(&options, seed) {
+        Ok(told) => {
+            println!("{told}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("BROKEN with seed {seed}: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn go(options: &Options, seed: u64) -> Result<String, String> {
+    let here = std::env::current_exe().map_err(|e| e.to_string())?;
+    let binary: PathBuf = here.with_file_name("fajma");
+    let data = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let plan = Plan {
+        binary,
+        data: data.path().join("data"),
+        kills: options.kills,
+        seed,
+        patients: options.patients,
+        every: Duration::from_millis(50),
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
+    let outcome = match runtime.block_on(run(&plan)) {
+        Ok(outcome) => outcome,
+        Err(why) => return Err(format!("{why}\nthe directory is kept: {}", data.keep().display())),
+    };
+    Ok(format!(
+        "{} kills: {} readings acknowledged, {} found, each once; {} alerts, all of them due; verify agrees",
+        options.kills, outcome.acknowledged, outcome.found, outcome.alerts
+    ))
+}

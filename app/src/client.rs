@@ -1,0 +1,72 @@
+//! A small HTTP client for the program's own checks: one request, one connection.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::handshake;
+use hyper::{Method, Request, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// What came back: status and body, JSON where it is JSON.
+pub type Answer = (u16, Value);
+
+/// One request to `address`, with a token where it is not empty.
+///
+/// # Errors
+/// What went wrong on the way; a refusal by the server is an [`Answer`].
+pub async fn call(
+    address: &str,
+    method: Method,
+    path: &str,
+    token: &str,
+    (content_type, body): (&str, Bytes),
+) -> Result<Answer, String> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|e| format!("{address}: {e}"))?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let driving = tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, address);
+    if !token.is_empty() {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    if !content_type.is_empty() {
+        request = request.header(header::CONTENT_TYPE, content_type);
+    }
+    let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
+    let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+    let status = response.status().as_u16();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|e| e.to_string())?
+        .to_bytes();
+    driving.abort();
+    let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+    Ok((status, serde_json::from_slice(&body).unwrap_or_else(|_| text())))
+}
+
+/// What `path` shows.
+///
+/// # Errors
+/// As [`call`], and where the server refuses.
+pub async fn get(address: &str, path: &str, token: &str) -> Result<Value, String> {
+    match call(address, Method::GET, path, token, ("", Bytes::new())).await? {
+        (200, body) => Ok(body),
+        (status, body) => Err(format!("GET {path}: {status} {body}")),
+    }
+}
+
+/// Sends JSON to `path`.
+///
+/// # Errors
+/// As [`call`].
+pub async fn post(address: &str, path: &str, token: &str, body: &Value) -> Result<Answer, String> {
+    let body = ("application/json", Bytes::from(body.to_string()));
+    call(address, Method::POST, path, token, body).await
+}

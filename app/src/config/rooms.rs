@@ -1,0 +1,265 @@
+//! The options of each room, and how they become what the room takes.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Size, Time};
+
+/// Where things live.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// The data directory.
+    pub dir: PathBuf,
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Partitions of a new log.
+    pub partitions: u16,
+    /// The largest record.
+    pub record: Size,
+    /// Memory for the newest records.
+    pub cache: Size,
+    /// Memory for blocks read from disk.
+    pub disk_cache: Size,
+    /// Memory of one partition until it is written to a table file.
+    pub memtable: Size,
+    /// What may wait to be written.
+    pub queue: Size,
+}
+
+/// The views.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Views {
+    /// Memory for blocks read from disk.
+    pub cache: Size,
+    /// Memory for rows not yet in a table file.
+    pub memtable: Size,
+    /// Threads that write and merge table files.
+    pub workers: usize,
+}
+
+/// What stands behind every door.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intake {
+    /// Records on their way into the log.
+    pub in_flight: Size,
+    /// Ids remembered to recognise what was just sent twice.
+    pub recent_ids: usize,
+    /// What is kept of a refused message that the log does not take whole.
+    pub rejected: Size,
+    /// One record.
+    pub record: Size,
+    /// Records of one message.
+    pub records: usize,
+    /// Objects and arrays within each other.
+    pub depth: usize,
+    /// Samples of one waveform.
+    pub samples: usize,
+}
+
+/// HTTP: doors, queries, the web app.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Address and port.
+    pub listen: String,
+    /// A body as it is sent.
+    pub body: Size,
+    /// A body unpacked.
+    pub unpacked: Size,
+    /// How long a body may take to come.
+    pub body_time: Time,
+    /// How long a request waits for room in the log.
+    pub patience: Time,
+    /// How long a request's head may take to come.
+    pub head_time: Time,
+    /// How long a connection may be silent between requests.
+    pub idle: Time,
+    /// How long a client may take nothing of an answer.
+    pub stall: Time,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections from one address.
+    pub connections_per_address: usize,
+}
+
+/// The MQTT door.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mqtt {
+    /// Address and port; empty for none.
+    pub listen: String,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections from one address.
+    pub connections_per_address: usize,
+    /// From the first byte to a whole CONNECT.
+    pub connect_time: Time,
+    /// One packet.
+    pub packet: Size,
+    /// Messages of one connection that wait for the log.
+    pub messages_in_flight: u16,
+    /// Their memory.
+    pub in_flight: Size,
+    /// The same of all connections together.
+    pub total_in_flight: Size,
+    /// Alerts waiting for one subscriber.
+    pub queued_alerts: usize,
+    /// How long a session is kept without a connection.
+    pub session_expiry: Time,
+    /// Sessions kept without a connection.
+    pub sessions: usize,
+    /// How often a connection's token is judged again.
+    pub reauthenticate: Time,
+}
+
+/// The processors.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Processors {
+    /// States kept in memory, of all processors together.
+    pub states: Size,
+    /// How often states are saved.
+    pub checkpoint_every: Time,
+    /// After how many records they are saved at the latest.
+    pub checkpoint_records: usize,
+}
+
+impl Log {
+    /// As the log takes them.
+    #[must_use]
+    pub fn options(&self) -> eventlog::embedded::Options {
+        eventlog::embedded::Options {
+            partitions: self.partitions,
+            max_record_bytes: self.record.bytes(),
+            cache_bytes: self.cache.bytes(),
+            disk_cache_bytes: self.disk_cache.0,
+            memtable_bytes: self.memtable.0,
+            queue_bytes: u32::try_from(self.queue.0).unwrap_or(u32::MAX),
+            ..eventlog::embedded::Options::default()
+        }
+    }
+}
+
+impl Views {
+    /// As the views take them.
+    #[must_use]
+    pub const fn options(&self) -> projections::embedded::Options {
+        projections::embedded::Options {
+            cache_bytes: self.cache.0,
+            memtable_bytes: self.memtable.0,
+            workers: self.workers,
+        }
+    }
+}
+
+impl Intake {
+    /// As the intake takes them.
+    #[must_use]
+    pub fn limits(&self) -> ingest::Limits {
+        ingest::Limits {
+            bytes_in_flight: self.in_flight.bytes(),
+            recent_ids: self.recent_ids,
+            rejected_bytes: self.rejected.bytes(),
+            bounds: ingest::Bounds {
+                record_bytes: self.record.bytes(),
+                records: self.records,
+                depth: self.depth,
+                samples: self.samples,
+            },
+        }
+    }
+}
+
+impl Http {
+    /// As the doors that speak HTTP take them.
+    #[must_use]
+    pub fn doors(&self) -> ingest::http::HttpLimits {
+        ingest::http::HttpLimits {
+            body_bytes: self.body.bytes(),
+            unpacked_bytes: self.unpacked.bytes(),
+            body_timeout: self.body_time.0,
+            patience: self.patience.0,
+            ..ingest::http::HttpLimits::default()
+        }
+    }
+
+    /// As the server under them takes them.
+    #[must_use]
+    pub fn server(&self, drain: Time) -> api::server::ServerLimits {
+        api::server::ServerLimits {
+            head: self.head_time.0,
+            body: self.body_time.0,
+            idle: self.idle.0,
+            stall: self.stall.0,
+            drain: drain.0,
+            connections: self.connections,
+            connections_per_address: self.connections_per_address,
+            ..api::server::ServerLimits::default()
+        }
+    }
+}
+
+impl Mqtt {
+    /// As the door takes them.
+    #[must_use]
+    pub fn limits(&self, drain: Time) -> ingest::mqtt::MqttLimits {
+        ingest::mqtt::MqttLimits {
+            connections: self.connections,
+            connections_per_address: self.connections_per_address,
+            connect_timeout: self.connect_time.0,
+            packet_bytes: self.packet.bytes(),
+            messages_in_flight: self.messages_in_flight,
+            bytes_in_flight: self.in_flight.bytes(),
+            total_bytes_in_flight: self.total_in_flight.bytes(),
+            queued_alerts: self.queued_alerts,
+            session_expiry: self.session_expiry.0,
+            sessions: self.sessions,
+            reauthenticate: self.reauthenticate.0,
+            settle: drain.0,
+            ..ingest::mqtt::MqttLimits::default()
+        }
+    }
+}
+
+impl Processors {
+    /// As the processors' runner takes them.
+    #[must_use]
+    pub fn options(&self) -> processors::runner::Options {
+        processors::runner::Options {
+            state_bytes: self.states.bytes(),
+            checkpoint_every: self.checkpoint_every.0,
+            checkpoint_records: self.checkpoint_records,
+            ..processors::runner::Options::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Sources, Time};
+
+    #[test]
+    fn the_defaults_are_those_of_the_rooms() {
+        let config = Config::load(Sources::default()).unwrap();
+        let drain = Time(std::time::Duration::from_secs(10));
+        assert_eq!(config.log.options(), eventlog::embedded::Options::default());
+        assert_eq!(config.intake.limits(), ingest::Limits::default());
+        assert_eq!(config.http.doors(), ingest::http::HttpLimits::default());
+        assert_eq!(
+            config.http.server(drain),
+            api::server::ServerLimits {
+                body: config.http.body_time.0,
+                ..api::server::ServerLimits::default()
+            }
+        );
+        assert_eq!(config.mqtt.limits(drain), ingest::mqtt::MqttLimits::default());
+    }
+}

@@ -1,0 +1,163 @@
+//! What a data directory holds, and what can be done with it beside serving: policy, skips, replay, verification.
+//!
+//! A running server and a command that opens the directory by itself hold the same [`House`].
+
+mod bounded;
+pub mod dir;
+pub mod gate;
+pub mod policy;
+mod rebuild;
+mod replay;
+mod skip;
+mod verify;
+
+use std::sync::Arc;
+
+use eventlog::embedded::Embedded;
+use eventlog::{Clock, EventLog, LogError, SystemClock};
+use projections::embedded::EmbeddedViews;
+use projections::store::ViewError;
+use schemas::codec::Catalogue;
+use schemas::time::Timestamp;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::config::Config;
+use crate::control::Request;
+use crate::failure::Failure;
+use dir::DataDir;
+use gate::Gate;
+
+/// A data directory, opened.
+#[derive(Debug, Clone)]
+pub struct House {
+    /// Where it lies.
+    pub dir: DataDir,
+    /// The log.
+    pub log: Arc<dyn EventLog>,
+    /// What records are read by.
+    pub catalogue: Arc<Catalogue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How views are stored.
+    pub views_options: projections::embedded::Options,
+    /// The views and what holds their projection, where a server runs.
+    pub served: Option<Served>,
+    /// The policy in force, and how to change it.
+    pub policy: Arc<policy::Keeper>,
+    /// One of the long commands at a time.
+    busy: Arc<Mutex<()>>,
+}
+
+/// What a running server adds.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The views that are served.
+    pub views: Arc<EmbeddedViews>,
+    /// Holds their projection still.
+    pub gate: Arc<Gate>,
+}
+
+impl House {
+    /// Opens the log of a directory; makes both where they are not there.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] with what to do, in one line.
+    pub fn open(config: &Config) -> Result<Self, Failure> {
+        let dir = DataDir::new(&config.data.dir);
+        dir.make()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let log =
+            Embedded::open(&dir.log(), config.log.options(), Arc::clone(&clock)).map_err(|e| log_failure(&dir, &e))?;
+        let log: Arc<dyn EventLog> = log;
+        let policy = Arc::new(policy::Keeper::new(Arc::clone(&log), dir.path()));
+        Ok(Self {
+            dir,
+            log,
+            catalogue: Arc::new(Catalogue::builtin()),
+            clock,
+            views_options: config.views.options(),
+            served: None,
+            policy,
+            busy: Arc::default(),
+        })
+    }
+
+    /// Opens the views of the directory.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] with what to do, in one line.
+    pub fn open_views(&self) -> Result<Arc<EmbeddedViews>, Failure> {
+        EmbeddedViews::open(&self.dir.views(), self.views_options).map_err(|e| views_failure(&self.dir, &e))
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Does what a command asks.
+    ///
+    /// # Errors
+    /// Why it was not done, for people.
+    pub async fn answer(&self, request: Request) -> Result<Value, String> {
+        match request {
+            Request::PolicyShow => self.show_policy().await,
+            Request::PolicyApply { policy, by } => self.apply_policy(&policy, &by).await,
+            Request::Skip {
+                processor,
+                partition,
+                offset,
+                by,
+                reason,
+            } => self.skip(&processor, (partition, offset), &by, &reason).await,
+            Request::Verify => {
+                let _one = self.alone()?;
+                self.verify().await
+            }
+            Request::Replay(what) => {
+                let _one = self.alone()?;
+                self.replay(what).await
+            }
+            Request::RebuildViews => {
+                let _one = self.alone()?;
+                self.rebuild_views().await
+            }
+        }
+    }
+
+    fn alone(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, String> {
+        self.busy
+            .try_lock()
+            .map_err(|_| "another verification, replay or rebuild is under way: wait for it".to_owned())
+    }
+}
+
+/// What to do about a log that does not open.
+fn log_failure(dir: &DataDir, error: &LogError) -> Failure {
+    let place = dir.log().display().to_string();
+    match error {
+        LogError::Full(why) => Failure::because(
+            format_args!("the disk of {place} is full: make room, then start again"),
+            why,
+        ),
+        LogError::Corrupt(why) => Failure::because(
+            format_args!("the log in {place} is damaged: keep a copy of the directory, and restore a backup"),
+            why,
+        ),
+        other => Failure::because(format_args!("the log in {place} cannot be opened"), other),
+    }
+}
+
+/// What to do about views that do not open.
+fn views_failure(dir: &DataDir, error: &ViewError) -> Failure {
+    let place = dir.views().display().to_string();
+    match error {
+        ViewError::Outdated | ViewError::Corrupt(_) => Failure::Failed(format!(
+            "the views in {place} must be made again from the log ({error}): fajma views rebuild --data {}",
+            dir.path().display()
+        )),
+        other => Failure::because(format_args!("the views in {place} cannot be opened"), other),
+    }
+}

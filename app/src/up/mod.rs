@@ -1,0 +1,461 @@
+//! `fajma up`: every role in one process.
+//!
+//! The order of the start: log, key, what processors go by, views, roles, doors last. The order of the stop: doors first,
+//! so that nothing new is acknowledged; then the roles, each of which saves what it has.
+
+mod demo;
+pub mod notify;
+pub mod operations;
+pub mod supervisor;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::token::Keys;
+use ingest::http::HttpDoors;
+use ingest::mqtt::{Entrance, MqttDoor};
+use ingest::{Intake, ticker};
+use projections::runner::ProgressBoard;
+use projections::store::ViewStore;
+use schemas::access::{Authenticate, Principal, Role};
+use schemas::facts::TickedBy;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Time};
+use crate::control;
+use crate::failure::Failure;
+use crate::house::gate::Gate;
+use crate::house::{House, Served};
+use operations::Running;
+use supervisor::{Roles, Supervisor};
+
+/// A running house.
+#[derive(Debug)]
+pub struct Server {
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    /// Where MQTT is served, if it is.
+    pub mqtt: Option<SocketAddr>,
+    /// The key of its tokens.
+    pub keys: Arc<Keys>,
+    /// The opened directory.
+    pub house: House,
+    /// What is known about its parts.
+    pub running: Arc<Running>,
+    api: Arc<api::State>,
+    doors: (Supervisor, CancellationToken),
+    roles: (Supervisor, CancellationToken),
+    drain: Time,
+}
+
+/// A listener that can be had again after it was lost.
+#[derive(Debug, Clone)]
+struct Listening {
+    address: SocketAddr,
+    first: Arc<Mutex<Option<TcpListener>>>,
+}
+
+impl Listening {
+    async fn open(address: &str, flag: &str) -> Result<Self, Failure> {
+        let listener = TcpListener::bind(address).await.map_err(|e| taken(address, flag, &e))?;
+        let address = listener.local_addr().map_err(|e| Failure::because(address, e))?;
+        let first = Arc::new(Mutex::new(Some(listener)));
+        Ok(Self { address, first })
+    }
+
+    async fn take(&self) -> Result<TcpListener, String> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match first {
+            Some(listener) => Ok(listener),
+            None => TcpListener::bind(self.address).await.map_err(|e| e.to_string()),
+        }
+    }
+}
+
+fn taken(address: &str, flag: &str, error: &std::io::Error) -> Failure {
+    let what = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let port = address.rsplit(':').next().unwrap_or_default();
+            format!("{address} is taken: stop who has it (ss -ltnp 'sport = :{port}'), or name another with {flag}")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            format!("{address}: only root may listen there; name a port above 1023 with {flag}")
+        }
+        _ => format!("{address} cannot be listened on ({error}): name another with {flag}"),
+    };
+    Failure::Failed(what)
+}
+
+/// Starts everything.
+///
+/// # Errors
+/// [`Failure::Failed`]: one line that says what to do.
+pub async fn start(config: &Config) -> Result<Server, Failure> {
+    let http = Listening::open(&config.http.listen, "--listen").await?;
+    let mqtt = match config.mqtt.listen.as_str() {
+        "" => None,
+        address => Some(Listening::open(address, "--mqtt").await?),
+    };
+    let metrics = operations::recorder();
+    let mut house = House::open(config)?;
+    let keys = Keys::load_or_create(&house.dir.token_key()).map_err(|e| Failure::Failed(e.to_string()))?;
+    let keys = Arc::new(keys);
+    processors::runner::activate_missing(&*house.log, &*house.clock, &house.catalogue)
+        .await
+        .map_err(|e| Failure::because("the journal cannot be begun", e))?;
+    house
+        .policy
+        .catch_up()
+        .await
+        .map_err(|e| Failure::because("the journal cannot be read", e))?;
+    let views = house.open_views()?;
+    let gate = Arc::new(Gate::default());
+    house.served = Some(Served { views, gate });
+
+    let roles: Arc<Roles> = Arc::default();
+    let processing = config.processors.options();
+    let projecting = projections::runner::Options {
+        catalogue: Arc::clone(&house.catalogue),
+        ..projections::runner::Options::default()
+    };
+    let intake = Intake::new(
+        Arc::clone(&house.log),
+        Arc::clone(&house.clock),
+        house.policy.in_force(),
+        config.intake.limits(),
+    );
+    let running = Arc::new(Running::new(
+        &house,
+        Arc::clone(&roles),
+        processing.board.clone(),
+        Arc::clone(&projecting.board),
+        Arc::clone(&intake),
+        metrics,
+    ));
+    let board = Arc::clone(&projecting.board);
+    let inside = start_roles(config, &house, &roles, &running, (processing, projecting))?;
+    let doors = CancellationToken::new();
+    let api = api_state(&house, &keys, &running, (board, doors.clone()));
+    let supervised = start_doors(
+        config,
+        (&house, &keys, &api, intake),
+        &roles,
+        (&http, mqtt.as_ref()),
+        &doors,
+    );
+    Ok(Server {
+        http: http.address,
+        mqtt: mqtt.map(|m| m.address),
+        keys,
+        house,
+        running,
+        api,
+        doors: (supervised, doors),
+        roles: inside,
+        drain: config.shutdown.drain,
+    })
+}
+
+type RoleOptions = (processors::runner::Options, projections::runner::Options);
+
+/// What runs behind the doors.
+fn start_roles(
+    config: &Config,
+    house: &House,
+    roles: &Arc<Roles>,
+    running: &Arc<Running>,
+    (processing, projecting): RoleOptions,
+) -> Result<(Supervisor, CancellationToken), Failure> {
+    let stop = CancellationToken::new();
+    let mut supervisor = Supervisor::new(config.supervisor.clone(), Arc::clone(roles));
+    let (log, clock, until) = (Arc::clone(&house.log), Arc::clone(&house.clock), stop.clone());
+    supervisor.start("process", stop.clone(), move || {
+        let (log, clock, options, until) = (
+            Arc::clone(&log),
+            Arc::clone(&clock),
+            processing.clone(),
+            until.child_token(),
+        );
+        async move {
+            processors::runner::run(log, clock, options, until)
+                .await
+                .map_err(|e| e.to_string())
+        }
+    });
+    let (log, clock, until) = (Arc::clone(&house.log), Arc::clone(&house.clock), stop.clone());
+    supervisor.start("tick", stop.clone(), move || {
+        let (log, clock, until) = (Arc::clone(&log), Arc::clone(&clock), until.clone());
+        async move {
+            ticker::run(log, clock, TickedBy::Ingest, until).await;
+            Ok(())
+        }
+    });
+    let (keeper, until) = (Arc::clone(&house.policy), stop.clone());
+    supervisor.start("policy", stop.clone(), move || {
+        let (keeper, until) = (Arc::clone(&keeper), until.clone());
+        async move { keeper.follow(until).await.map_err(|e| e.to_string()) }
+    });
+    let (observed, until) = (Arc::clone(running), stop.clone());
+    supervisor.start("observe", stop.clone(), move || {
+        let (observed, until) = (Arc::clone(&observed), until.clone());
+        async move { observed.observe(until).await }
+    });
+    if let Some(served) = house.served.clone() {
+        project(&mut supervisor, house, served, projecting, &stop);
+    }
+    listen_for_commands(&mut supervisor, house, &stop)?;
+    Ok((supervisor, stop))
+}
+
+fn project(
+    supervisor: &mut Supervisor,
+    house: &House,
+    served: Served,
+    options: projections::runner::Options,
+    stop: &CancellationToken,
+) {
+    let (log, until) = (Arc::clone(&house.log), stop.clone());
+    supervisor.start("project", stop.clone(), move || {
+        let (log, served, options, until) = (Arc::clone(&log), served.clone(), options.clone(), until.clone());
+        async move {
+            let run = |rest| {
+                let store: Arc<dyn ViewStore> = Arc::clone(&served.views) as Arc<dyn ViewStore>;
+                projections::runner::run(Arc::clone(&log), store, options.clone(), rest)
+            };
+            served.gate.run(&until, run).await.map_err(|e| e.to_string())
+        }
+    });
+}
+
+fn listen_for_commands(supervisor: &mut Supervisor, house: &House, stop: &CancellationToken) -> Result<(), Failure> {
+    let path = house.dir.socket();
+    let first = control::Door::open(&path).map_err(|e| Failure::because(path.display(), e))?;
+    let first = Arc::new(Mutex::new(Some(first)));
+    let (house, until) = (house.clone(), stop.clone());
+    supervisor.start("commands", stop.clone(), move || {
+        let (house, until, path) = (house.clone(), until.clone(), path.clone());
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move {
+            let door = match first {
+                Some(door) => door,
+                None => control::Door::open(&path).map_err(|e| e.to_string())?,
+            };
+            let answer = move |request| {
+                let house = house.clone();
+                async move { house.answer(request).await }
+            };
+            door.serve(answer, until).await.map_err(|e| e.to_string())
+        }
+    });
+    Ok(())
+}
+
+fn api_state(
+    house: &House,
+    keys: &Arc<Keys>,
+    running: &Arc<Running>,
+    (board, stop): (Arc<ProgressBoard>, CancellationToken),
+) -> Arc<api::State> {
+    let views: Arc<dyn ViewStore> = match &house.served {
+        Some(served) => Arc::clone(&served.views) as Arc<dyn ViewStore>,
+        None => unreachable!("a server has views"),
+    };
+    api::State::new(api::Parts {
+        log: Arc::clone(&house.log),
+        views,
+        catalogue: Arc::clone(&house.catalogue),
+        keys: Arc::clone(keys),
+        authenticate: Arc::clone(keys) as Arc<dyn Authenticate>,
+        clock: Arc::clone(&house.clock),
+        operations: Arc::clone(running) as Arc<dyn api::Operations>,
+        board: Some(board),
+        shutdown: stop,
+    })
+}
+
+type Behind<'a> = (&'a House, &'a Arc<Keys>, &'a Arc<api::State>, Arc<Intake>);
+
+/// What the world sees.
+fn start_doors(
+    config: &Config,
+    (house, keys, api, intake): Behind<'_>,
+    roles: &Arc<Roles>,
+    (http, mqtt): (&Listening, Option<&Listening>),
+    stop: &CancellationToken,
+) -> Supervisor {
+    let mut supervisor = Supervisor::new(config.supervisor.clone(), Arc::clone(roles));
+    let doors = HttpDoors {
+        intake: Arc::clone(&intake),
+        auth: Arc::clone(keys) as Arc<dyn Authenticate>,
+        clock: Arc::clone(&house.clock),
+        limits: config.http.doors(),
+        cluster_id: house.log.layout().incarnation.to_string().into(),
+    };
+    let app = api::with_common_layers(api::router(Arc::clone(api)).merge(ingest::http::router(doors)));
+    let (limits, until, http) = (config.http.server(config.shutdown.drain), stop.clone(), http.clone());
+    supervisor.start("http", stop.clone(), move || {
+        let (app, limits, until, http) = (app.clone(), limits.clone(), until.clone(), http.clone());
+        async move {
+            let listener = http.take().await?;
+            api::server::serve(listener, app, None, limits, until).await;
+            Ok(())
+        }
+    });
+    if let Some(mqtt) = mqtt.cloned() {
+        let (log, tokens) = (Arc::clone(&house.log), Arc::clone(keys) as Arc<dyn Authenticate>);
+        let (limits, until) = (config.mqtt.limits(config.shutdown.drain), stop.clone());
+        supervisor.start("mqtt", stop.clone(), move || {
+            let (log, tokens, intake) = (Arc::clone(&log), Arc::clone(&tokens), Arc::clone(&intake));
+            let (limits, until, mqtt) = (limits.clone(), until.child_token(), mqtt.clone());
+            async move {
+                let listener = mqtt.take().await?;
+                let door = MqttDoor::new(intake, log, tokens, limits, until);
+                door.serve(vec![Entrance { listener, tls: None }]).await;
+                Ok(())
+            }
+        });
+    }
+    supervisor
+}
+
+impl Server {
+    /// A link that signs a browser in as the administrator, once.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] where none can be given.
+    pub fn login_link(&self) -> Result<String, Failure> {
+        let path = self
+            .api
+            .login_path(admin())
+            .map_err(|e| Failure::because("no login link", e))?;
+        Ok(format!("http://{}{path}", self.http))
+    }
+
+    /// A token for this house.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] where the key does not sign.
+    pub fn token(&self, principal: &Principal, lifetime: Duration) -> Result<String, Failure> {
+        crate::token::sign(&self.keys, principal, lifetime, self.house.now())
+    }
+
+    /// Adds simulated patients, one of whom turns ill, until the house stops.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] where they get no token.
+    pub fn add_demo(&mut self, patients: usize) -> Result<(), Failure> {
+        let token = self.token(&admin(), Duration::from_secs(24 * 3600 * 365))?;
+        demo::start(&mut self.doors.0, &self.doors.1, self.http, token, patients);
+        Ok(())
+    }
+
+    /// Stops the doors, lets what is under way end, saves everything. `false` where something had to be cut off.
+    pub async fn stop(mut self) -> bool {
+        let patience = self.drain.0 + Duration::from_secs(5);
+        self.doors.1.cancel();
+        let doors = self.doors.0.ended(patience).await;
+        self.roles.1.cancel();
+        let roles = self.roles.0.ended(patience).await;
+        doors && roles
+    }
+
+    /// Waits until everything is ready, at most so long; what is not, where it is not.
+    ///
+    /// # Errors
+    /// What keeps it from being ready.
+    pub async fn ready(&self, patience: Duration) -> Result<(), Vec<String>> {
+        use api::Operations;
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let unready = self.running.unready();
+            if unready.is_empty() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= until {
+                return Err(unready);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn admin() -> Principal {
+    Principal {
+        subject: "admin".into(),
+        role: Role::Admin,
+        patients: Vec::new(),
+        sensors: Vec::new(),
+    }
+}
+
+/// Starts everything, says where it is, and stops when asked to.
+///
+/// # Errors
+/// Where it does not start, or not everything could be saved.
+pub async fn run(config: Config, demo: usize, json: bool) -> Result<(), Failure> {
+    let mut server = start(&config).await?;
+    if demo > 0 {
+        server.add_demo(demo)?;
+    }
+    greet(&server, demo, json)?;
+    let stop = CancellationToken::new();
+    let watchdog = tokio::spawn(notify::watchdog(stop.clone()));
+    if server.ready(Duration::from_secs(60)).await.is_ok() {
+        tracing::info!(http = %server.http, "ready");
+    }
+    notify::ready();
+    asked_to_stop().await?;
+    notify::stopping();
+    tracing::info!("stopping");
+    let whole = server.stop().await;
+    stop.cancel();
+    let _ = watchdog.await;
+    if whole {
+        tracing::info!("stopped");
+        Ok(())
+    } else {
+        Err(Failure::Failed(
+            "not everything ended in time; what was acknowledged is safe".to_owned(),
+        ))
+    }
+}
+
+fn greet(server: &Server, demo: usize, json: bool) -> Result<(), Failure> {
+    use std::io::Write;
+    let login = server.login_link()?;
+    let mut out = std::io::stdout().lock();
+    let written = if json {
+        let mqtt = server.mqtt.map(|a| a.to_string());
+        let line = serde_json::json!({"http": server.http.to_string(), "mqtt": mqtt, "login": login});
+        writeln!(out, "{line}")
+    } else {
+        let mqtt = server.mqtt.map_or_else(|| "none".to_owned(), |a| format!("mqtt://{a}"));
+        let patients = if demo > 0 {
+            format!(", {demo} simulated patients")
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "FAJMA is up{patients}.\n\n  sign in  {login}\n           (good once, within the hour)\n  http     http://{}\n  \
+             mqtt     {mqtt}\n  data     {}\n",
+            server.http,
+            server.house.dir.path().display()
+        )
+    };
+    let _ = written.and_then(|()| out.flush());
+    Ok(())
+}
+
+async fn asked_to_stop() -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::because("signals", e))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::because("signals", e))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

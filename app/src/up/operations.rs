@@ -1,0 +1,211 @@
+//! How the running house is: readiness, traffic, lag, disk, metrics. What takes a look at the disk or the log is looked
+//! up once a second by [`Running::observe`], so that asking costs nothing.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use api::{Disk, DoorTraffic, Lag, Operations, Stats};
+use eventlog::{EventLog, Topic};
+use ingest::Intake;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use processors::runner::{Board, State};
+use projections::runner::ProgressBoard;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::supervisor::Roles;
+use crate::house::House;
+use crate::house::dir::DataDir;
+
+/// Bounds of histograms in seconds: from a tenth of a millisecond to ten seconds.
+const SECONDS: [f64; 16] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+/// How often the directory's size is counted.
+const COUNT_DISK_EVERY: u32 = 30;
+
+/// Where metrics are collected: one place per process, whoever asks first makes it.
+pub fn recorder() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    let make = || {
+        let builder = PrometheusBuilder::new();
+        let builder = builder
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("somebody else collects the metrics of this process");
+        }
+        handle
+    };
+    RECORDER.get_or_init(make).clone()
+}
+
+/// What is known about the running house.
+pub struct Running {
+    began: Instant,
+    dir: DataDir,
+    log: Arc<dyn EventLog>,
+    roles: Arc<Roles>,
+    processing: Board,
+    projecting: Arc<ProgressBoard>,
+    intake: Arc<Intake>,
+    metrics: PrometheusHandle,
+    observed: Mutex<Observed>,
+}
+
+#[derive(Debug, Default)]
+struct Observed {
+    lag: Vec<Lag>,
+    disk: Option<Disk>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    pub(super) fn new(
+        house: &House,
+        roles: Arc<Roles>,
+        processing: Board,
+        projecting: Arc<ProgressBoard>,
+        intake: Arc<Intake>,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        Self {
+            began: Instant::now(),
+            dir: house.dir.clone(),
+            log: Arc::clone(&house.log),
+            roles,
+            processing,
+            projecting,
+            intake,
+            metrics,
+            observed: Mutex::default(),
+        }
+    }
+
+    fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks once a second until `stop`.
+    pub(super) async fn observe(&self, stop: CancellationToken) -> Result<(), String> {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let (mut beat, mut used) = (0_u32, 0);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = second.tick() => {}
+            }
+            if beat.is_multiple_of(COUNT_DISK_EVERY) {
+                let dir = self.dir.clone();
+                used = tokio::task::spawn_blocking(move || dir.used())
+                    .await
+                    .map_err(|e| e.to_string())?;
+            }
+            beat = beat.wrapping_add(1);
+            let lag = self.lag().await?;
+            let disk = self.dir.room().ok().map(|room| Disk {
+                used_bytes: used,
+                free_bytes: room.free,
+                total_bytes: room.total,
+            });
+            gauges(&lag, disk.as_ref());
+            self.metrics.run_upkeep();
+            *self.observed() = Observed { lag, disk };
+        }
+    }
+
+    /// How far readers are behind, added up over partitions.
+    async fn lag(&self) -> Result<Vec<Lag>, String> {
+        let mut sums: Vec<Lag> = Vec::new();
+        let mut add = |reader: &str, topic: Topic, records: u64| {
+            let same = |lag: &&mut Lag| lag.reader == reader && lag.topic == topic.name();
+            match sums.iter_mut().find(same) {
+                Some(lag) => lag.records += records,
+                None => sums.push(Lag {
+                    reader: reader.to_owned(),
+                    topic: topic.name().to_owned(),
+                    records,
+                }),
+            }
+        };
+        for ((processor, _), status) in self.processing.snapshot() {
+            add(processor, Topic::Journal, status.lag);
+        }
+        for lag in self.projecting.lag(&*self.log).await.map_err(|e| e.to_string())? {
+            add("views", lag.topic, u64::try_from(lag.records()).unwrap_or(0));
+        }
+        Ok(sums)
+    }
+}
+
+fn gauges(lag: &[Lag], disk: Option<&Disk>) {
+    for lag in lag {
+        metrics::gauge!("fajma_lag_records", "reader" => lag.reader.clone(), "topic" => lag.topic.clone())
+            .set(lag.records as f64);
+    }
+    if let Some(disk) = disk {
+        metrics::gauge!("fajma_disk_used_bytes").set(disk.used_bytes as f64);
+        metrics::gauge!("fajma_disk_free_bytes").set(disk.free_bytes as f64);
+    }
+}
+
+impl Operations for Running {
+    fn unready(&self) -> Vec<String> {
+        let mut unready = self.roles.down();
+        let tasks = self.processing.snapshot();
+        if tasks.is_empty() {
+            unready.push("processors are starting".to_owned());
+        }
+        for ((processor, partition), status) in tasks.iter().filter(|(_, status)| !status.is_well()) {
+            let why = match &status.state {
+                State::Starting => "starting".to_owned(),
+                State::Retrying { reason } => format!("waits for the log: {reason}"),
+                State::Stopped { offset, reason } => format!(
+                    "stopped at offset {offset}: {reason}; a newer build may know it, or: fajma skip --processor \
+                     {processor} --partition {partition} --offset {offset} --reason …"
+                ),
+                State::Failed { reason } => format!("failed: {reason}"),
+                other => format!("{other:?}"),
+            };
+            unready.push(format!("{processor}/{partition}: {why}"));
+        }
+        for stopped in self.projecting.stopped() {
+            let (topic, partition) = (stopped.topic.name(), stopped.partition);
+            unready.push(format!("views of {topic}/{partition}: {}", stopped.reason));
+        }
+        unready
+    }
+
+    fn stats(&self) -> Stats {
+        let doors = self.intake.traffic().into_iter().map(|door| DoorTraffic {
+            door: door.door.as_str().to_owned(),
+            messages: door.messages,
+            records: door.accepted + door.duplicates + door.rejected,
+            bytes: door.bytes,
+            accepted: door.accepted,
+            duplicates: door.duplicates,
+            rejected: door.rejected,
+        });
+        let observed = self.observed();
+        Stats {
+            uptime_s: self.began.elapsed().as_secs_f64(),
+            doors: doors.collect(),
+            lag: observed.lag.clone(),
+            disk: observed.disk,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+}

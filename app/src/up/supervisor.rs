@@ -1,0 +1,191 @@
+//! Roles that come back when they fail, with a pause that grows; what is wrong with them shows in `/readyz`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+
+/// What is known about each role.
+#[derive(Debug, Default)]
+pub struct Roles(Mutex<BTreeMap<&'static str, Role>>);
+
+/// One role.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Role {
+    /// Why it is not running; `None` while it is.
+    pub down: Option<String>,
+    /// How often it failed.
+    pub failures: u64,
+}
+
+impl Roles {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Role>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is not running, and why, one sentence each.
+    #[must_use]
+    pub fn down(&self) -> Vec<String> {
+        let lock = self.lock();
+        let down = lock.iter().filter_map(|(name, role)| Some((name, role.down.as_ref()?)));
+        down.map(|(name, why)| format!("{name}: {why}")).collect()
+    }
+
+    fn starts(&self, name: &'static str) {
+        self.lock().entry(name).or_default().down = None;
+        metrics::gauge!("fajma_role_up", "role" => name).set(1.0);
+    }
+
+    fn fails(&self, name: &'static str, why: &str) {
+        let mut lock = self.lock();
+        let role = lock.entry(name).or_default();
+        role.down = Some(why.to_owned());
+        role.failures += 1;
+        metrics::gauge!("fajma_role_up", "role" => name).set(0.0);
+        metrics::counter!("fajma_role_failures_total", "role" => name).increment(1);
+    }
+}
+
+/// Starts roles and starts them again.
+#[derive(Debug)]
+pub struct Supervisor {
+    pauses: config::Supervisor,
+    roles: Arc<Roles>,
+    running: JoinSet<()>,
+}
+
+impl Supervisor {
+    /// Nothing runs yet. What becomes of the roles is written into `roles`.
+    #[must_use]
+    pub fn new(pauses: config::Supervisor, roles: Arc<Roles>) -> Self {
+        Self {
+            pauses,
+            roles,
+            running: JoinSet::new(),
+        }
+    }
+
+    /// What is known about the roles.
+    #[must_use]
+    pub fn roles(&self) -> Arc<Roles> {
+        Arc::clone(&self.roles)
+    }
+
+    /// Starts `role`, and again whenever it ends, panics included, until `stop`; then it ends by itself.
+    pub fn start<F, R>(&mut self, name: &'static str, stop: CancellationToken, mut role: F)
+    where
+        F: FnMut() -> R + Send + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let (roles, pauses) = (Arc::clone(&self.roles), self.pauses.clone());
+        roles.starts(name);
+        self.running.spawn(async move {
+            let mut pause = pauses.first_pause.0;
+            while !stop.is_cancelled() {
+                roles.starts(name);
+                let begun = Instant::now();
+                let ended = tokio::spawn(role()).await;
+                if stop.is_cancelled() {
+                    return;
+                }
+                let why = match ended {
+                    Ok(Ok(())) => "it ended by itself".to_owned(),
+                    Ok(Err(why)) => why,
+                    Err(panic) => panic.to_string(),
+                };
+                if begun.elapsed() >= pauses.calm_after.0 {
+                    pause = pauses.first_pause.0;
+                }
+                tracing::error!(
+                    role = name,
+                    why,
+                    pause_ms = pause.as_millis() as u64,
+                    "a role failed and starts again"
+                );
+                roles.fails(name, &why);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
+                pause = (pause * 2).min(pauses.longest_pause.0);
+            }
+        });
+    }
+
+    /// Waits until every role has ended after its stop; `false` where that takes longer than `patience`.
+    pub async fn ended(&mut self, patience: Duration) -> bool {
+        let all = async { while self.running.join_next().await.is_some() {} };
+        tokio::time::timeout(patience, all).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::config::Time;
+
+    fn supervisor() -> Supervisor {
+        Supervisor::new(
+            config::Supervisor {
+                first_pause: Time(Duration::from_millis(100)),
+                longest_pause: Time(Duration::from_secs(1)),
+                calm_after: Time(Duration::from_secs(60)),
+            },
+            Arc::default(),
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_that_fails_or_panics_comes_back_with_a_growing_pause() {
+        let mut supervisor = supervisor();
+        let (stop, starts) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+        let count = Arc::clone(&starts);
+        let begun = Instant::now();
+        supervisor.start("r", stop.clone(), move || {
+            let n = count.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if n == 1 {
+                    panic!("broken")
+                } else {
+                    Err(format!("failure {n}"))
+                }
+            }
+        });
+        while starts.load(Ordering::SeqCst) < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let passed = begun.elapsed();
+        assert!(
+            (700..800).contains(&passed.as_millis()),
+            "100 + 200 + 400 ms: {passed:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(supervisor.roles().down(), ["r: failure 3"]);
+        stop.cancel();
+        assert!(supervisor.ended(Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_that_is_told_to_stop_is_not_started_again() {
+        let mut supervisor = supervisor();
+        let stop = CancellationToken::new();
+        let told = stop.clone();
+        supervisor.start("r", stop.clone(), move || {
+            let told = told.clone();
+            async move {
+                told.cancelled().await;
+                Ok(())
+            }
+        });
+        assert!(supervisor.roles().down().is_empty());
+        stop.cancel();
+        assert!(supervisor.ended(Duration::from_secs(1)).await);
+    }
+}

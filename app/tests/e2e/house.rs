@@ -1,0 +1,120 @@
+//! A whole house in this process, in a directory of its own, on ports of the system's choice.
+
+use std::path::Path;
+use std::time::Duration;
+
+use app::client;
+use app::config::{Config, Sources};
+use app::up::{Server, start};
+use eventlog::{Clock, SystemClock};
+use schemas::access::{Principal, Role};
+use schemas::time::{Span, Timestamp};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long anything may take on a machine that does a hundred other things.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) struct House {
+    pub(super) server: Server,
+    pub(super) http: String,
+    pub(super) token: String,
+    pub(super) dir: TempDir,
+}
+
+pub(super) fn config(dir: &Path) -> Config {
+    let flags = vec![
+        ("data.dir", dir.display().to_string(), "--data"),
+        ("http.listen", "127.0.0.1:0".to_owned(), "--listen"),
+        ("mqtt.listen", "127.0.0.1:0".to_owned(), "--mqtt"),
+        ("log.partitions", "2".to_owned(), "test"),
+    ];
+    Config::load(Sources {
+        flags,
+        ..Sources::default()
+    })
+    .unwrap()
+}
+
+impl House {
+    pub(super) async fn new() -> Self {
+        Self::on(tempfile::tempdir().unwrap()).await
+    }
+
+    pub(super) async fn on(dir: TempDir) -> Self {
+        let server = start(&config(dir.path())).await.unwrap();
+        server.ready(PATIENCE).await.unwrap();
+        let token = server
+            .token(&principal(Role::Admin), Duration::from_secs(3600))
+            .unwrap();
+        Self {
+            http: server.http.to_string(),
+            server,
+            token,
+            dir,
+        }
+    }
+
+    /// Stops it as SIGTERM would, and gives the directory back.
+    pub(super) async fn stop(self) -> TempDir {
+        assert!(self.server.stop().await, "everything ended in time");
+        self.dir
+    }
+
+    pub(super) async fn send(&self, readings: Value) -> Value {
+        let (status, answer) = client::post(
+            &self.http,
+            "/v1/readings",
+            &self.token,
+            &json!({ "readings": readings }),
+        )
+        .await
+        .unwrap();
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Value {
+        client::get(&self.http, path, &self.token).await.unwrap()
+    }
+
+    /// Asks until the answer is as it should be.
+    pub(super) async fn until(&self, path: &str, there: impl Fn(&Value) -> bool) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get(path).await;
+            if there(&answer) {
+                return answer;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{path}: {answer:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+pub(super) fn principal(role: Role) -> Principal {
+    Principal {
+        subject: role.as_str().into(),
+        role,
+        patients: Vec::new(),
+        sensors: Vec::new(),
+    }
+}
+
+pub(super) fn ago(seconds: i64) -> Timestamp {
+    SystemClock.now() - Span::seconds(seconds)
+}
+
+pub(super) fn heart_rate(patient: &str, value: f64, at: Timestamp) -> Value {
+    json!({"patient_id": patient, "sensor_id": format!("{patient}-ecg"), "type": "heart_rate",
+           "value": value, "unit": "/min", "at": at})
+}
+
+/// The alerts in an answer with this rule.
+pub(super) fn with_rule<'a>(answer: &'a Value, rule: &str) -> Vec<&'a Value> {
+    let all = answer["alerts"].as_array();
+    all.into_iter()
+        .flatten()
+        .filter(|alert| alert["rule"] == rule)
+        .collect()
+}

@@ -1,0 +1,6 @@
+//! The main job, end to end: from a sensor's message to what a doctor sees.
+
+mod commands;
+mod house;
+mod killing;
+mod patients;
