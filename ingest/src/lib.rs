@@ -4,6 +4,8 @@
 //! became of each record; every door stands before it. [`http`] is the doors that speak HTTP, [`ticker`] records time.
 
 pub mod accept;
+#[cfg(feature = "conformance")]
+pub mod bad;
 pub mod http;
 pub mod intake;
 mod metrics;

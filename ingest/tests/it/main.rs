@@ -1,0 +1,10 @@
+//! The doors as senders see them.
+
+mod bad_messages;
+mod good_messages;
+mod http_native;
+mod intake;
+mod log;
+mod properties;
+mod rest_proxy;
+mod ticker;
