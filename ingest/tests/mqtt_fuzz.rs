@@ -1,5 +1,7 @@
 //! Bytes that nobody should send: whatever comes, the door neither panics nor stops serving others.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[path = "mqtt/client.rs"]

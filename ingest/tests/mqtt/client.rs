@@ -169,9 +169,8 @@ impl<S: Io> Client<S> {
             if let Some(packet) = self.whole() {
                 return Some(packet);
             }
-            let mut chunk = [0; 16384];
-            match self.io.read(&mut chunk).await {
-                Ok(n) if n > 0 => self.buffer.extend_from_slice(&chunk[..n]),
+            match self.io.read_buf(&mut self.buffer).await {
+                Ok(n) if n > 0 => {}
                 _ => return None,
             }
         }

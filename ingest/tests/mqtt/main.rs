@@ -1,5 +1,7 @@
 //! The MQTT door as a client meets it, over real sockets, with a log that can be held back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops")]
+
 mod alerts;
 mod client;
 mod doors;
