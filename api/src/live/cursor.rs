@@ -40,12 +40,18 @@ pub(crate) type Places = BTreeMap<(Topic, Partition), Place>;
 /// A longer cursor is none of ours.
 const LONGEST: usize = 64 * 1024;
 
+/// Topic (by its place in [`Topic::ALL`]), partition, next offset, last origin.
+#[derive(Serialize, Deserialize)]
+struct PlaceForm(usize, Partition, Offset, Option<LastForm>);
+
+/// Journal offset, state key, n.
+type LastForm = (i64, SmolStr, i32);
+
 #[derive(Serialize, Deserialize)]
 struct Form {
     /// The journal's incarnation.
     i: Incarnation,
-    /// Topic (by its place in [`Topic::ALL`]), partition, next offset, last origin.
-    p: Vec<(usize, Partition, Offset, Option<(i64, SmolStr, i32)>)>,
+    p: Vec<PlaceForm>,
 }
 
 /// Writes places as a cursor: opaque text that is good in a URL.
@@ -57,7 +63,7 @@ pub(crate) fn write(incarnation: Incarnation, places: &Places) -> String {
             .map(|((topic, partition), place)| {
                 let topic = Topic::ALL.iter().position(|t| t == topic).unwrap_or(usize::MAX);
                 let last = place.last.as_ref().map(|o| (o.offset, o.key.clone(), o.n));
-                (topic, *partition, place.next, last)
+                PlaceForm(topic, *partition, place.next, last)
             })
             .collect(),
     };
@@ -75,7 +81,7 @@ pub(crate) fn read(text: &str, incarnation: Incarnation, wanted: &[(Topic, Parti
         .ok()
         .filter(|f: &Form| f.i == incarnation)?;
     let mut places = Places::new();
-    for (topic, partition, next, last) in form.p {
+    for PlaceForm(topic, partition, next, last) in form.p {
         let last = last.map(|(offset, key, n)| Origin {
             incarnation,
             offset,

@@ -98,4 +98,6 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
 }
 
 #[cfg(test)]
+mod access_tests;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,152 @@
+//! Who gets what: every route, every role, one's own, another's, and what does not exist.
+
+use schemas::access::Role;
+use schemas::time::Span;
+use serde_json::Value;
+
+use super::tests::house;
+use crate::testing::{House, NOW, alert_id, request};
+
+const ROLES: [Role; 7] = [
+    Role::Admin,
+    Role::Auditor,
+    Role::Doctor,
+    Role::Patient,
+    Role::Analyst,
+    Role::Device,
+    Role::Gateway,
+];
+
+/// What each of [`ROLES`], and then nobody, is answered.
+type Answers = [u16; 8];
+
+/// Method, path (`{p}`: patient, `{a}`: alert, `{s}`: sensor), body, answers for one's own, another's, and one that does
+/// not exist.
+type Case = (&'static str, &'static str, Option<&'static str>, [Answers; 3]);
+
+const SEE: [Answers; 3] = [
+    [200, 200, 200, 200, 404, 404, 404, 401],
+    [200, 200, 404, 404, 404, 404, 404, 401],
+    [404, 404, 404, 404, 404, 404, 404, 401],
+];
+const ANSWER: [Answers; 3] = [
+    [200, 403, 200, 403, 404, 404, 404, 401],
+    [200, 403, 404, 404, 404, 404, 404, 401],
+    [404, 404, 404, 404, 404, 404, 404, 401],
+];
+/// Thresholds may be set before anything was heard of a patient.
+const SET: [Answers; 3] = [
+    [200, 403, 200, 403, 404, 404, 404, 401],
+    [200, 403, 404, 404, 404, 404, 404, 401],
+    [200, 403, 404, 404, 404, 404, 404, 401],
+];
+const LIST: [Answers; 3] = [[200, 200, 200, 200, 403, 403, 403, 401]; 3];
+const RUNNING: [Answers; 3] = [[200, 200, 403, 403, 403, 403, 403, 401]; 3];
+const SIGNED_IN: [Answers; 3] = [[200, 200, 200, 200, 200, 200, 200, 401]; 3];
+const ANYBODY: [Answers; 3] = [[200; 8]; 3];
+const NOT_HERE: [Answers; 3] = [[404; 8]; 3];
+
+const CASES: &[Case] = &[
+    ("GET", "/v1/patients", None, LIST),
+    ("GET", "/v1/patients/{p}", None, SEE),
+    ("GET", "/v1/patients/{p}/latest", None, SEE),
+    ("GET", "/v1/patients/{p}/readings", None, SEE),
+    ("GET", "/v1/patients/{p}/windows?metric=heart_rate", None, SEE),
+    ("GET", "/v1/patients/{p}/alerts", None, SEE),
+    ("GET", "/v1/patients/{p}/thresholds", None, SEE),
+    ("GET", "/v1/alerts", None, LIST),
+    ("GET", "/v1/alerts/{a}", None, SEE),
+    ("POST", "/v1/alerts/{a}/acknowledge", None, ANSWER),
+    (
+        "POST",
+        "/v1/alerts/{a}/snooze",
+        Some(r#"{"text":"t","until":"2026-11-18T12:00:00Z"}"#),
+        ANSWER,
+    ),
+    ("POST", "/v1/alerts/{a}/comment", Some(r#"{"text":"t"}"#), ANSWER),
+    ("POST", "/v1/alerts/{a}/resolve", None, ANSWER),
+    ("PUT", "/v1/patients/{p}/thresholds", Some("{}"), SET),
+    ("GET", "/v1/sensors", None, LIST),
+    ("GET", "/v1/sensors/{s}", None, SEE),
+    ("GET", "/v1/rejected", None, RUNNING),
+    ("GET", "/v1/stats", None, RUNNING),
+    ("GET", "/metrics", None, RUNNING),
+    ("POST", "/v1/tickets", None, SIGNED_IN),
+    ("GET", "/v1/me", None, SIGNED_IN),
+    ("GET", "/openapi.json", None, SIGNED_IN),
+    ("GET", "/subjects", None, SIGNED_IN),
+    ("GET", "/schemas/ids/1", None, SIGNED_IN),
+    ("GET", "/livez", None, ANYBODY),
+    ("GET", "/readyz", None, ANYBODY),
+    ("GET", "/", None, ANYBODY),
+    ("GET", "/app.js", None, ANYBODY),
+    ("GET", "/v1/practitioners", None, NOT_HERE),
+    ("GET", "/v1/consultations/c", None, NOT_HERE),
+    ("POST", "/v1/sql", None, NOT_HERE),
+    ("PUT", "/v1/sensors/{s}/assignment", None, NOT_HERE),
+];
+
+#[tokio::test]
+async fn every_route_answers_every_role_about_own_others_and_unknown_patients_as_it_should() {
+    let house = house().await;
+    let mut tokens: Vec<String> = ROLES.map(|role| house.token(role, &["p-own"], Span::hours(1))).to_vec();
+    tokens.push(String::new());
+    for (method, path, body, answers) in CASES {
+        let mut refused: Vec<Vec<Value>> = vec![Vec::new(); tokens.len()];
+        for (whose, expected) in ["own", "other", "none"].iter().zip(answers) {
+            let alert = alert_id(&format!("a-{whose}")).to_string();
+            let path = path.replace("{p}", &format!("p-{whose}")).replace("{a}", &alert);
+            let path = path.replace("{s}", &format!("s-{whose}"));
+            for ((token, status), refused) in tokens.iter().zip(expected).zip(&mut refused) {
+                let role = house.keys.verify(token, NOW).map(|(p, _)| p.role);
+                let (got, headers, answer) = house.ask(request(method, &path, token, *body)).await;
+                assert_eq!(got.as_u16(), *status, "{method} {path} {role:?}: {answer}");
+                if *status >= 400 {
+                    assert_eq!(headers["content-type"], "application/problem+json", "{path}");
+                    assert_eq!(answer["status"], *status);
+                }
+                if *status == 404 {
+                    refused.push(answer);
+                }
+            }
+        }
+        // What is not one's own and what does not exist look the same to the last byte.
+        assert!(
+            refused
+                .iter()
+                .all(|same| same.windows(2).all(|pair| pair[0] == pair[1])),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_documented_operation_is_in_the_table_above() {
+    let house = House::new().await;
+    let (_, document) = house
+        .get("/openapi.json", &house.token(Role::Admin, &[], Span::hours(1)))
+        .await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let tabled: Vec<(String, String)> = CASES
+        .iter()
+        .map(|(method, path, ..)| {
+            let path = path.split('?').next().unwrap();
+            let path = path
+                .replace("{p}", "{patient_id}")
+                .replace("{a}", "{alert_id}")
+                .replace("{s}", "{sensor_id}");
+            (method.to_ascii_lowercase(), path)
+        })
+        .collect();
+    let mut operations = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys().filter(|k| *k != "parameters") {
+            operations += 1;
+            assert!(tabled.contains(&(method.clone(), path.clone())), "{method} {path}");
+        }
+    }
+    assert!(operations >= 20, "{operations}");
+    for missing in ["sql", "consultations", "practitioners"] {
+        assert!(!document["paths"].to_string().contains(missing));
+    }
+}
