@@ -130,6 +130,10 @@ pub struct Rules<'a> {
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is a fact: a box for each would cost more"
+)]
 pub enum Outcome {
     /// It is a fact, ready for the journal.
     Fact(Envelope),

@@ -200,7 +200,7 @@ impl Intake {
         }
     }
 
-    async fn append_refused(&self, appends: Vec<Append>, refused: &[Box<Rejection>]) -> Result<(), LogError> {
+    async fn append_refused(&self, appends: Vec<Append>, refused: &[Rejection]) -> Result<(), LogError> {
         if appends.is_empty() {
             return Ok(());
         }
@@ -264,7 +264,7 @@ fn door_of(verdict: &Verdict) -> Door {
 }
 
 /// Facts, refusals, and one receipt per record, in order.
-fn sort(verdicts: Vec<Verdict>, partitions: u16) -> (Vec<Pending>, Vec<Box<Rejection>>, Vec<Receipt>) {
+fn sort(verdicts: Vec<Verdict>, partitions: u16) -> (Vec<Pending>, Vec<Rejection>, Vec<Receipt>) {
     let mut facts = Vec::with_capacity(verdicts.len());
     let mut refused = Vec::new();
     let mut receipts: Vec<Receipt> = Vec::with_capacity(verdicts.len());
@@ -295,7 +295,7 @@ fn sort(verdicts: Vec<Verdict>, partitions: u16) -> (Vec<Pending>, Vec<Box<Rejec
             }
             Outcome::Refused(rejection) => {
                 receipts[receipt].refuse(&rejection);
-                refused.push(rejection);
+                refused.push(*rejection);
             }
         }
     }

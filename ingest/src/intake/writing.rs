@@ -33,18 +33,18 @@ pub(super) fn facts(facts: &mut [Pending]) -> usize {
 }
 
 /// Encodes refusals, each with at most `keep` of its bytes; returns how many bytes in all.
-pub(super) fn rejections(refused: &[Box<Rejection>], partitions: u16, keep: usize) -> (Vec<Append>, usize) {
+pub(super) fn rejections(refused: &[Rejection], partitions: u16, keep: usize) -> (Vec<Append>, usize) {
     let mut total = 0;
-    let append = |rejection: &Box<Rejection>| {
+    let append = |rejection: &Rejection| {
         let mut value = Vec::with_capacity(rejection.bytes.len().min(keep) + 256);
         if rejection.bytes.len() > keep {
             let cut = Rejection {
                 bytes: rejection.bytes.slice(..keep),
-                ..Rejection::clone(rejection)
+                ..rejection.clone()
             };
             codec::encode_plain(&cut, &mut value);
         } else {
-            codec::encode_plain(rejection.as_ref(), &mut value);
+            codec::encode_plain(rejection, &mut value);
         }
         total += value.len();
         let key = rejection

@@ -132,21 +132,21 @@ impl EventLog for MemoryLog {
     }
 
     async fn wait(&self, _: Topic, _: Partition, _: Offset) -> Result<(), LogError> {
-        unimplemented!("no door waits")
+        panic!("no door waits")
     }
     async fn offset_at(&self, _: Topic, _: Partition, _: Timestamp) -> Result<Offset, LogError> {
-        unimplemented!("no door asks")
+        panic!("no door asks")
     }
     async fn claim(&self, _: &str, _: Topic, _: Partition) -> Result<Box<dyn Workspace>, LogError> {
-        unimplemented!("no door claims")
+        panic!("no door claims")
     }
     async fn reached(&self, _: Topic, _: Partition) -> Result<Reached, LogError> {
-        unimplemented!("no door asks")
+        panic!("no door asks")
     }
 }
 
 pub(crate) fn intake(log: &Arc<MemoryLog>, limits: Limits) -> Arc<Intake> {
     let (_, policy) = watch::channel(Arc::new(Policy::standard()));
-    let log: Arc<dyn EventLog> = log.clone();
+    let log: Arc<dyn EventLog> = Arc::<MemoryLog>::clone(log);
     Intake::new(log, Arc::new(ManualClock::at(NOW)), policy, limits)
 }

@@ -1,4 +1,5 @@
 //! The doors as senders see them.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod bad_messages;
 mod good_messages;

@@ -41,7 +41,8 @@ fn start() -> Running {
         since: Instant::now(),
     });
     let shutdown = CancellationToken::new();
-    let (port, same): (Arc<dyn EventLog>, Arc<dyn Clock>) = (log.clone(), clock.clone());
+    let (port, same): (Arc<dyn EventLog>, Arc<dyn Clock>) =
+        (Arc::<MemoryLog>::clone(&log), Arc::<Moving>::clone(&clock));
     let task = tokio::spawn(ticker::run(port, same, TickedBy::Ingest, shutdown.clone()));
     Running {
         log,
