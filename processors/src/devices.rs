@@ -93,7 +93,7 @@ impl Processor for Devices {
     }
 
     fn deadlines(&self, state: &Self::State) -> Deadlines {
-        state.as_ref().map_or(Deadlines::default(), |device| Deadlines {
+        state.as_ref().map_or_else(Deadlines::default, |device| Deadlines {
             recorded: device.heard.then(|| device.written_at + EVERY),
             ingest: device.silence.deadline(),
         })
