@@ -175,6 +175,21 @@ struct Saved {
     partition: Partition,
 }
 
+impl Saved {
+    /// Visits the states whose stored keys are in `from..to`.
+    fn scan(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        let (_, _, prefix) = rows::state_range(&self.processor, self.partition);
+        let mut visit = |key: &[u8], value: Bytes| {
+            let stored = rows::unpack_state(key, value)?;
+            let name = key.get(prefix..).and_then(|name| std::str::from_utf8(name).ok());
+            let name = name.ok_or_else(|| LogError::Corrupt("a state's key is no text".to_owned()))?;
+            each(name, stored);
+            Ok(true)
+        };
+        self.storage.scan(Space::Places, from, to, Direction::Up, &mut visit)
+    }
+}
+
 impl Shelf for Saved {
     fn get(&self, key: &str) -> Result<Option<Stored>, LogError> {
         let key = rows::state_key(&self.processor, self.partition, key);
@@ -183,14 +198,12 @@ impl Shelf for Saved {
     }
 
     fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
-        let (from, to, prefix) = rows::state_range(&self.processor, self.partition);
-        let mut visit = |key: &[u8], value: Bytes| {
-            let stored = rows::unpack_state(key, value)?;
-            let name = key.get(prefix..).and_then(|name| std::str::from_utf8(name).ok());
-            let name = name.ok_or_else(|| LogError::Corrupt("a state's key is no text".to_owned()))?;
-            each(name, stored);
-            Ok(true)
-        };
-        self.storage.scan(Space::Places, &from, &to, Direction::Up, &mut visit)
+        let (from, to, _) = rows::state_range(&self.processor, self.partition);
+        self.scan(&from, &to, each)
+    }
+
+    fn visit_range(&self, from: &str, to: &str, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        let bound = |key| rows::state_key(&self.processor, self.partition, key);
+        self.scan(&bound(from), &bound(to), each)
     }
 }
