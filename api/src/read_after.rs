@@ -91,6 +91,23 @@ async fn elsewhere(state: &State, position: Position) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The longest wait of somebody who asks for an alert that the views do not have.
+const ALERTS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits until the views have every alert that the log has now: a live frame may be ahead of them by milliseconds, and
+/// who answers it at once must not hear that there is no such alert. Gives up after a second.
+pub(crate) async fn alerts_shown(state: &State) -> Result<(), Problem> {
+    let deadline = Instant::now() + ALERTS_PATIENCE;
+    for partition in 0..state.parts.log.layout().partitions {
+        let end = state.parts.log.bounds(Topic::Alerts, partition).await?.end;
+        match projected(state, Topic::Alerts, partition, end, deadline).await {
+            Err(Problem::NotYet) => return Ok(()),
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 /// Waits until the processor of `topic` has dealt with the position.
 async fn concluded(state: &State, topic: Topic, position: Position, deadline: Instant) -> Result<Reached, Problem> {
     loop {

@@ -216,8 +216,8 @@ function drawPatient(patient) {
 }
 
 let nextPatients = null;
-async function loadPatients(cursor) {
-  const page = await ask(`/v1/patients?limit=48${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+async function loadPatients(cursor, limit = 48) {
+  const page = await ask(`/v1/patients?limit=${limit}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
   for (const { id } of page.patients) {
     if (patients.has(id)) continue;
     const patient = { id, values: new Map(), node: make("article", "patient"), close: null };
@@ -227,7 +227,7 @@ async function loadPatients(cursor) {
     $("patients").append(patient.node);
     seen.observe(patient.node);
   }
-  if (cursor || !nextPatients) nextPatients = page.next_cursor;
+  nextPatients = page.next_cursor;
   $("more").hidden = !nextPatients;
   $("patients-none").hidden = patients.size > 0;
 }
@@ -304,6 +304,6 @@ setInterval(() => {
   for (const patient of patients.values()) if (patient.close) drawPatient(patient);
 }, 1000);
 // A patient who is heard for the first time appears without a reload.
-setInterval(() => { if (!$("main").hidden && !nextPatients) loadPatients(null).catch(() => {}); }, 15_000);
+setInterval(() => { if (!$("main").hidden && !nextPatients) loadPatients(null, Math.min(patients.size + 48, 10_000)).catch(() => {}); }, 15_000);
 draw();
 start().catch(() => {});

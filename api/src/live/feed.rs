@@ -21,7 +21,7 @@ const WAITING: usize = 256;
 /// Items in a frame, more or less.
 const IN_A_FRAME: usize = 500;
 /// How far back the last origin before a live start is looked for.
-const LOOK_BACK: Offset = 1024;
+const LOOK_BACK: Offset = 256;
 /// Records of one partition that a client may be behind; whoever is further behind asks the views first.
 const FURTHEST_BEHIND: Offset = 1_000_000;
 

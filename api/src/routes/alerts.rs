@@ -20,6 +20,7 @@ use super::patients::seen;
 use crate::auth::Caller;
 use crate::command::{Done, record};
 use crate::problem::{Body, Problem};
+use crate::read_after::alerts_shown;
 use crate::state::State;
 use crate::wire::{Alert, AlertEvent, finite, key_patient};
 
@@ -157,9 +158,12 @@ pub(super) async fn one(
     Path(alert): Path<String>,
 ) -> Result<Json<Alert>, Problem> {
     let id: AlertId = alert.parse().map_err(|_| Problem::NotFound)?;
-    let row = query::alert_with_history(&*state.parts.views, id)
-        .await
-        .map_err(viewed)?;
+    let views = &*state.parts.views;
+    let mut row = query::alert_with_history(views, id).await.map_err(viewed)?;
+    if row.is_none() {
+        alerts_shown(&state).await?;
+        row = query::alert_with_history(views, id).await.map_err(viewed)?;
+    }
     let row = row.ok_or(Problem::NotFound)?;
     visible(&caller, &row)?;
     Ok(Json(row.into()))
@@ -260,7 +264,12 @@ async fn answer(
     sent: Sent,
 ) -> Result<Json<Done>, Problem> {
     let id: AlertId = alert.parse().map_err(|_| Problem::NotFound)?;
-    let row = query::alert(&*state.parts.views, id).await.map_err(viewed)?;
+    let views = &*state.parts.views;
+    let mut row = query::alert(views, id).await.map_err(viewed)?;
+    if row.is_none() {
+        alerts_shown(state).await?;
+        row = query::alert(views, id).await.map_err(viewed)?;
+    }
     let row = row.ok_or(Problem::NotFound)?;
     let key = visible(caller, &row)?;
     caller.may(match &key {
