@@ -51,6 +51,7 @@ const SHELLS: &[&str] = &[
     "eventlog/src/kafka",
     "eventlog/src/faulty",
     "eventlog/src/conformance",
+    "eventlog/src/model",
     "ingest/src/",
     "processors/src/engine/runner",
     "processors/src/runner",

@@ -47,6 +47,7 @@ pub struct Server {
     api: Arc<api::State>,
     doors: (Supervisor, CancellationToken),
     roles: (Supervisor, CancellationToken),
+    demo: (Supervisor, CancellationToken),
     drain: Time,
 }
 
@@ -154,6 +155,10 @@ pub async fn start(config: &Config) -> Result<Server, Failure> {
         api,
         doors: (supervised, doors),
         roles: inside,
+        demo: (
+            Supervisor::new(config.supervisor.clone(), Arc::clone(&roles)),
+            CancellationToken::new(),
+        ),
         drain: config.shutdown.drain,
     })
 }
@@ -347,18 +352,21 @@ impl Server {
     /// [`Failure::Failed`] where they get no token.
     pub fn add_demo(&mut self, patients: usize) -> Result<(), Failure> {
         let token = self.token(&admin(), Duration::from_secs(24 * 3600 * 365))?;
-        demo::start(&mut self.doors.0, &self.doors.1, self.http, token, patients);
+        demo::start(&mut self.demo.0, &self.demo.1, self.http, token, patients);
         Ok(())
     }
 
     /// Stops the doors, lets what is under way end, saves everything. `false` where something had to be cut off.
     pub async fn stop(mut self) -> bool {
         let patience = self.drain.0 + Duration::from_secs(5);
+        // Simulated patients need the doors to end well.
+        self.demo.1.cancel();
+        let demo = self.demo.0.ended(patience).await;
         self.doors.1.cancel();
         let doors = self.doors.0.ended(patience).await;
         self.roles.1.cancel();
         let roles = self.roles.0.ended(patience).await;
-        doors && roles
+        demo && doors && roles
     }
 
     /// Waits until everything is ready, at most so long; what is not, where it is not.

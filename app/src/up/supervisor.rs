@@ -56,7 +56,8 @@ impl Roles {
 pub struct Supervisor {
     pauses: config::Supervisor,
     roles: Arc<Roles>,
-    running: JoinSet<()>,
+    running: JoinSet<&'static str>,
+    started: Vec<&'static str>,
 }
 
 impl Supervisor {
@@ -67,6 +68,7 @@ impl Supervisor {
             pauses,
             roles,
             running: JoinSet::new(),
+            started: Vec::new(),
         }
     }
 
@@ -84,6 +86,7 @@ impl Supervisor {
     {
         let (roles, pauses) = (Arc::clone(&self.roles), self.pauses.clone());
         roles.starts(name);
+        self.started.push(name);
         self.running.spawn(async move {
             let mut pause = pauses.first_pause.0;
             while !stop.is_cancelled() {
@@ -91,7 +94,7 @@ impl Supervisor {
                 let begun = Instant::now();
                 let ended = tokio::spawn(role()).await;
                 if stop.is_cancelled() {
-                    return;
+                    break;
                 }
                 let why = match ended {
                     Ok(Ok(())) => "it ended by itself".to_owned(),
@@ -109,18 +112,29 @@ impl Supervisor {
                 );
                 roles.fails(name, &why);
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => break,
                     () = sleep(pause) => {}
                 }
                 pause = (pause * 2).min(pauses.longest_pause.0);
             }
+            name
         });
     }
 
-    /// Waits until every role has ended after its stop; `false` where that takes longer than `patience`.
+    /// Waits until every role has ended after its stop; `false` where that takes longer than `patience`, and then says
+    /// in the log which are left.
     pub async fn ended(&mut self, patience: Duration) -> bool {
-        let all = async { while self.running.join_next().await.is_some() {} };
-        tokio::time::timeout(patience, all).await.is_ok()
+        let until = Instant::now() + patience;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(until, self.running.join_next()).await {
+            if let Ok(name) = ended {
+                self.started.retain(|started| *started != name);
+            }
+        }
+        if self.running.is_empty() {
+            return true;
+        }
+        tracing::error!(roles = ?self.started, "cut off: they did not end in time");
+        false
     }
 }
 
