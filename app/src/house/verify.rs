@@ -245,11 +245,14 @@ async fn rows(store: &dyn ViewStore, view: &'static View, partition: &[Cell]) ->
     }
 }
 
+/// A partition of a view.
+type Part = (&'static View, Vec<Cell>);
+
 /// A store that notes which partitions of views were written.
 #[derive(Debug)]
 struct Noting {
     inner: Arc<EmbeddedViews>,
-    written: Mutex<BTreeMap<Vec<u8>, (&'static View, Vec<Cell>)>>,
+    written: Mutex<BTreeMap<Vec<u8>, Part>>,
 }
 
 impl Noting {
@@ -260,7 +263,7 @@ impl Noting {
         }
     }
 
-    fn partitions(&self) -> Vec<(&'static View, Vec<Cell>)> {
+    fn partitions(&self) -> Vec<Part> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.values().cloned().collect()
     }

@@ -127,7 +127,7 @@ async fn a_zero_is_a_loose_sensor_unless_the_device_knows_that_it_has_contact() 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_comes_in_without_a_token_and_a_device_only_to_its_own() {
     let mut house = House::new().await;
-    let ours = std::mem::replace(&mut house.token, String::new());
+    let ours = std::mem::take(&mut house.token);
     for path in ["/v1/patients", "/v1/alerts", "/v1/stats", "/metrics"] {
         let refused = app::client::get(&house.http, path, "").await.unwrap_err();
         assert!(refused.contains(": 401"), "{refused}");
@@ -192,7 +192,7 @@ async fn every_bad_message_is_refused_by_its_code_and_kept() {
     let over_http = CASES.iter().filter(|case| matches!(case.via, Via::All | Via::Http));
     let mut refused = 0;
     for case in over_http {
-        let kind = case.content_type.unwrap_or("application/json");
+        let kind = case.content_type.unwrap_or("application/octet-stream");
         let body = hyper::body::Bytes::from_static(case.bytes);
         let (status, answer) = app::client::call(
             &house.http,
