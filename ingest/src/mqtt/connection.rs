@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::flow::{self, Pushed, next_chunk, push};
 use super::gather::{Batch, Due, Gather};
 use super::login::{self, Guest};
 use super::packet::{self, Answer, Incoming, Publish, Version};
@@ -30,9 +31,6 @@ use crate::intake::Receipt;
 pub(super) const PERMIT: usize = 1 << 10;
 /// Messages beyond the promised number that are read before reading stops, so that who breaks the promise is told.
 const GRACE: usize = 1024;
-
-/// Bytes read at once: least (an idle client) and most (a backlog).
-const CHUNKS: (usize, usize) = (2 << 10, 64 << 10);
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +134,7 @@ impl Connection {
         let mut unflushed = false;
         let memory = Arc::clone(&self.door.memory);
         let mut starved = false;
-        let mut chunk = CHUNKS.0;
+        let mut chunk = flow::CHUNKS.0;
         seat.session().resume(&self.guest.wire, &mut self.out);
         self.hand_out();
         // The client may have sent more than CONNECT.
@@ -468,34 +466,5 @@ async fn settled(submitted: &mut Option<Submitted>) -> Result<Vec<Receipt>, LogE
     match submitted {
         Some(submitted) => (&mut submitted.answer).await,
         None => std::future::pending().await,
-    }
-}
-
-/// How far writing has come.
-enum Pushed {
-    /// The socket took some of it.
-    Some,
-    /// Everything is on its way.
-    All,
-}
-
-async fn push<W: AsyncWrite + Unpin>(writer: &mut W, out: &mut BytesMut) -> std::io::Result<Pushed> {
-    if out.is_empty() {
-        writer.flush().await.map(|()| Pushed::All)
-    } else if writer.write_buf(out).await? > 0 {
-        Ok(Pushed::Some)
-    } else {
-        Err(std::io::ErrorKind::WriteZero.into())
-    }
-}
-
-/// How much to read next, after `n` bytes came where there was room for `spare`.
-fn next_chunk(chunk: usize, n: usize, spare: usize) -> usize {
-    if n == spare {
-        (chunk * 2).min(CHUNKS.1)
-    } else if n < chunk / 4 {
-        (chunk / 2).max(CHUNKS.0)
-    } else {
-        chunk
     }
 }

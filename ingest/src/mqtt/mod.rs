@@ -9,6 +9,7 @@
 mod closing;
 mod connect;
 mod connection;
+mod flow;
 mod frame;
 #[cfg(test)]
 mod fuzz;

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     let mut length = body.len();
     loop {
@@ -18,13 +18,13 @@ pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-pub fn text(text: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn text(text: impl AsRef<[u8]>) -> Vec<u8> {
     let text = text.as_ref();
     [&(text.len() as u16).to_be_bytes()[..], text].concat()
 }
 
 /// Properties with their length, in MQTT 5; nothing in 3.1.1.
-pub fn props(v: u8, properties: &[u8]) -> Vec<u8> {
+pub(crate) fn props(v: u8, properties: &[u8]) -> Vec<u8> {
     if v == 5 {
         [&[properties.len() as u8], properties].concat()
     } else {
@@ -33,19 +33,19 @@ pub fn props(v: u8, properties: &[u8]) -> Vec<u8> {
 }
 
 #[derive(Clone)]
-pub struct Connect<'a> {
-    pub v: u8,
-    pub client: &'a str,
-    pub clean: bool,
-    pub keep_alive: u16,
-    pub props: &'a [u8],
+pub(crate) struct Connect<'a> {
+    pub(crate) v: u8,
+    pub(crate) client: &'a str,
+    pub(crate) clean: bool,
+    pub(crate) keep_alive: u16,
+    pub(crate) props: &'a [u8],
     /// Topic, payload, retain, properties.
-    pub will: Option<(&'a str, &'a str, bool, &'a [u8])>,
-    pub token: &'a str,
+    pub(crate) will: Option<(&'a str, &'a str, bool, &'a [u8])>,
+    pub(crate) token: &'a str,
 }
 
 impl<'a> Connect<'a> {
-    pub fn new(v: u8, client: &'a str, token: &'a str) -> Self {
+    pub(crate) fn new(v: u8, client: &'a str, token: &'a str) -> Self {
         Self {
             v,
             client,
@@ -58,7 +58,7 @@ impl<'a> Connect<'a> {
     }
 
     /// A session that outlives its connection by five minutes.
-    pub fn lasting(v: u8, client: &'a str, token: &'a str) -> Self {
+    pub(crate) fn lasting(v: u8, client: &'a str, token: &'a str) -> Self {
         let props: &[u8] = if v == 5 { b"\x11\0\0\x01\x2c" } else { b"" };
         Self {
             clean: false,
@@ -67,7 +67,7 @@ impl<'a> Connect<'a> {
         }
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut flags = 0xc0 | if self.clean { 2 } else { 0 };
         if let Some((_, _, retain, _)) = self.will {
             flags |= 4 | 8 | if retain { 32 } else { 0 };
@@ -86,11 +86,18 @@ impl<'a> Connect<'a> {
     }
 }
 
-pub fn publish(v: u8, topic: &str, qos: u8, id: u16, payload: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn publish(v: u8, topic: &str, qos: u8, id: u16, payload: impl AsRef<[u8]>) -> Vec<u8> {
     publish_as(v, 0x30 | qos << 1, topic, id, b"", payload)
 }
 
-pub fn publish_as(v: u8, first: u8, topic: &str, id: u16, properties: &[u8], payload: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn publish_as(
+    v: u8,
+    first: u8,
+    topic: &str,
+    id: u16,
+    properties: &[u8],
+    payload: impl AsRef<[u8]>,
+) -> Vec<u8> {
     let mut body = text(topic);
     if first & 6 != 0 {
         body.extend(id.to_be_bytes());
@@ -100,30 +107,30 @@ pub fn publish_as(v: u8, first: u8, topic: &str, id: u16, properties: &[u8], pay
     packet(first, &body)
 }
 
-pub fn subscribe(v: u8, id: u16, filter: &str, options: u8) -> Vec<u8> {
+pub(crate) fn subscribe(v: u8, id: u16, filter: &str, options: u8) -> Vec<u8> {
     packet(
         0x82,
         &[&id.to_be_bytes()[..], &props(v, b""), &text(filter), &[options]].concat(),
     )
 }
 
-pub fn unsubscribe(v: u8, id: u16, filter: &str) -> Vec<u8> {
+pub(crate) fn unsubscribe(v: u8, id: u16, filter: &str) -> Vec<u8> {
     packet(0xa2, &[&id.to_be_bytes()[..], &props(v, b""), &text(filter)].concat())
 }
 
-pub fn answer(first: u8, id: u16) -> Vec<u8> {
+pub(crate) fn answer(first: u8, id: u16) -> Vec<u8> {
     packet(first, &id.to_be_bytes())
 }
 
-pub const DISCONNECT: &[u8] = &[0xe0, 0];
-pub const PING: &[u8] = &[0xc0, 0];
+pub(crate) const DISCONNECT: &[u8] = &[0xe0, 0];
+pub(crate) const PING: &[u8] = &[0xc0, 0];
 
 /// What the door said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet(pub u8, pub Vec<u8>);
+pub(crate) struct Packet(pub(crate) u8, pub(crate) Vec<u8>);
 
 impl Packet {
-    pub fn id(&self) -> u16 {
+    pub(crate) fn id(&self) -> u16 {
         let at = if self.0 >> 4 == 3 {
             2 + usize::from(self.1[1])
         } else {
@@ -133,32 +140,32 @@ impl Packet {
     }
 
     /// The reason of an answer in MQTT 5.
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         self.1.get(2).copied().unwrap_or(0)
     }
 }
 
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-pub struct Client<S = TcpStream> {
-    pub io: S,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) io: S,
     buffer: Vec<u8>,
 }
 
 impl<S: Io> Client<S> {
-    pub fn over(io: S) -> Self {
+    pub(crate) fn over(io: S) -> Self {
         Self { io, buffer: Vec::new() }
     }
 
     /// Sends; a door that has closed already is no failure.
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.io.write_all(bytes.as_ref()).await;
         let _ = self.io.flush().await;
     }
 
     /// The next packet; `None` where the connection was closed instead.
-    pub async fn next(&mut self) -> Option<Packet> {
+    pub(crate) async fn next(&mut self) -> Option<Packet> {
         tokio::time::timeout(super::SOON, self.read())
             .await
             .expect("the door said nothing")
@@ -194,13 +201,13 @@ impl<S: Io> Client<S> {
     }
 
     /// Logs in; returns CONNACK.
-    pub async fn login(&mut self, connect: &Connect<'_>) -> Packet {
+    pub(crate) async fn login(&mut self, connect: &Connect<'_>) -> Packet {
         self.send(connect.bytes()).await;
         self.next().await.expect("closed instead of CONNACK")
     }
 
     /// Everything the door says until it closes.
-    pub async fn rest(&mut self) -> Vec<Packet> {
+    pub(crate) async fn rest(&mut self) -> Vec<Packet> {
         let mut rest = Vec::new();
         while let Some(packet) = self.next().await {
             rest.push(packet);

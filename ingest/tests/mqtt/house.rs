@@ -19,7 +19,7 @@ use super::client::{Client, Connect, Packet};
 use super::log::TestLog;
 
 /// Knows four tokens; `brief` is good only until it is withdrawn.
-pub struct Tokens(pub watch::Sender<bool>);
+pub(crate) struct Tokens(pub(crate) watch::Sender<bool>);
 
 impl Authenticate for Tokens {
     fn authenticate(&self, token: &str, _: Timestamp) -> Result<Principal, Refused> {
@@ -39,12 +39,12 @@ impl Authenticate for Tokens {
     }
 }
 
-pub struct House {
-    pub log: Arc<TestLog>,
-    pub address: SocketAddr,
-    pub tokens: Arc<Tokens>,
-    pub stop: CancellationToken,
-    pub served: Option<tokio::task::JoinHandle<()>>,
+pub(crate) struct House {
+    pub(crate) log: Arc<TestLog>,
+    pub(crate) address: SocketAddr,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) served: Option<tokio::task::JoinHandle<()>>,
     _policy: watch::Sender<Arc<Policy>>,
 }
 
@@ -55,11 +55,11 @@ impl Drop for House {
 }
 
 impl House {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(limits(), None).await
     }
 
-    pub async fn with(limits: MqttLimits, tls: Option<Arc<ServerConfig>>) -> Self {
+    pub(crate) async fn with(limits: MqttLimits, tls: Option<Arc<ServerConfig>>) -> Self {
         let log = TestLog::new();
         let tokens = Arc::new(Tokens(watch::Sender::new(true)));
         let (policy, in_force) = watch::channel(Arc::new(Policy::standard()));
@@ -80,25 +80,25 @@ impl House {
         }
     }
 
-    pub async fn dial(&self) -> Client {
+    pub(crate) async fn dial(&self) -> Client {
         Client::over(TcpStream::connect(self.address).await.unwrap())
     }
 
     /// A client that is let in.
-    pub async fn enter(&self, connect: &Connect<'_>) -> (Client, Packet) {
+    pub(crate) async fn enter(&self, connect: &Connect<'_>) -> (Client, Packet) {
         let mut client = self.dial().await;
         let connack = client.login(connect).await;
         assert_eq!((connack.0, connack.1[1]), (0x20, 0), "{connack:?}");
         (client, connack)
     }
 
-    pub async fn device(&self, v: u8, id: &str) -> Client {
+    pub(crate) async fn device(&self, v: u8, id: &str) -> Client {
         self.enter(&Connect::new(v, id, "device")).await.0
     }
 }
 
 /// Bounds that a test reaches soon.
-pub fn limits() -> MqttLimits {
+pub(crate) fn limits() -> MqttLimits {
     MqttLimits {
         connect_timeout: std::time::Duration::from_millis(300),
         packet_bytes: 16 << 10,

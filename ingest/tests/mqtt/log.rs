@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 /// What happens to whoever appends.
 #[derive(Debug, Clone, Default)]
-pub enum Gate {
+pub(crate) enum Gate {
     #[default]
     Open,
     Closed,
@@ -28,14 +28,14 @@ pub enum Gate {
 type Records = BTreeMap<(Topic, Partition), Vec<Entry>>;
 
 #[derive(Debug)]
-pub struct TestLog {
+pub(crate) struct TestLog {
     records: Mutex<Records>,
     grown: watch::Sender<u64>,
-    pub gate: watch::Sender<Gate>,
+    pub(crate) gate: watch::Sender<Gate>,
 }
 
 impl TestLog {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             records: Mutex::default(),
             grown: watch::Sender::new(0),
@@ -44,13 +44,13 @@ impl TestLog {
     }
 
     /// Every journal fact, in the order of its partition.
-    pub fn journal(&self) -> Vec<Envelope> {
+    pub(crate) fn journal(&self) -> Vec<Envelope> {
         let catalogue = Catalogue::builtin();
         let decode = |e: &Entry| codec::decode(&e.value, &catalogue).unwrap();
         self.all(Topic::Journal).iter().map(decode).collect()
     }
 
-    pub fn rejected(&self) -> Vec<Rejection> {
+    pub(crate) fn rejected(&self) -> Vec<Rejection> {
         let catalogue = Catalogue::builtin();
         let decode = |e: &Entry| codec::decode_plain(&e.value, &catalogue).unwrap().unwrap();
         self.all(Topic::Rejected).iter().map(decode).collect()
@@ -66,7 +66,7 @@ impl TestLog {
     }
 
     /// Writes what a processor would.
-    pub fn derive(&self, derived: &Derived) {
+    pub(crate) fn derive(&self, derived: &Derived) {
         let mut value = Vec::new();
         codec::encode_derived(derived, &mut value);
         let partition = schemas::partition::of(&derived.key, self.layout().partitions);
@@ -97,7 +97,7 @@ impl TestLog {
     }
 
     /// Waits until `holds` is true of the log.
-    pub async fn until(&self, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, holds: impl Fn(&Self) -> bool) {
         let mut grown = self.grown.subscribe();
         let wait = async {
             while !holds(self) {
