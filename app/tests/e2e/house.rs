@@ -82,7 +82,10 @@ impl House {
     pub(super) async fn until(&self, path: &str, there: impl Fn(&Value) -> bool) -> Value {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let answer = self.get(path).await;
+            // A patient whom the views do not know yet is not found.
+            let answer = client::get(&self.http, path, &self.token)
+                .await
+                .unwrap_or_else(Value::String);
             if there(&answer) {
                 return answer;
             }
