@@ -1,1 +1,41 @@
-//! benches
+//! What FAJMA costs, measured from outside: the real binary is started, loaded through its doors, and asked how far it is.
+//!
+//! [`world`] makes the readings, [`load`] sends them (closed-loop to find what is sustained, open-loop with intended send
+//! times for latencies), [`probe`] times alerts on a WebSocket, [`server`] and [`process`] look after the process,
+//! [`counters`] reads how far each room is, [`report`] prints one table. What a single room costs is in
+//! `benches/micro.rs`.
+
+pub mod counters;
+pub mod http;
+pub mod load;
+pub mod mqtt;
+pub mod probe;
+pub mod process;
+pub mod report;
+pub mod run;
+pub mod server;
+pub mod world;
+
+use std::error::Error;
+use std::time::Duration;
+
+/// Whatever keeps a measurement from being made: told to the person at the terminal.
+pub type Trouble = Box<dyn Error + Send + Sync>;
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Trouble>;
+
+/// Latencies in microseconds.
+pub type Latencies = hdrhistogram::Histogram<u64>;
+
+/// An empty histogram: three digits, as large as needed.
+///
+/// # Errors
+/// None in practice: the number of digits is valid.
+pub fn latencies() -> Result<Latencies> {
+    Ok(Latencies::new(3)?)
+}
+
+/// Notes a latency.
+pub fn note(histogram: &mut Latencies, latency: Duration) {
+    histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
+}
