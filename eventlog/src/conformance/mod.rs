@@ -37,6 +37,7 @@ macro_rules! conformance_suite {
                 a_checkpoint_is_found_by_the_next_owner
                 a_shelf_shows_the_last_checkpoint_of_its_owner
                 a_removed_state_is_gone_for_the_next_owner
+                a_new_version_goes_on_where_the_old_one_ended
                 states_are_visited_in_key_order
                 outputs_can_be_read_once_committed
                 outputs_without_a_checkpoint_are_computed_again_and_seen_once

@@ -113,6 +113,24 @@ pub async fn a_shelf_shows_the_last_checkpoint_of_its_owner<H: Harness>(h: &mut 
     }
 }
 
+/// Versions of one processor, named `name@version`, have places of their own and write one output after the other.
+pub async fn a_new_version_goes_on_where_the_old_one_ended<H: Harness>(h: &mut H) {
+    let log = h.log();
+    fill(&*log, 0, 6).await;
+    let [old, new] = ["suite@1", "suite@2"].map(|version| (version, HERE.1, HERE.2));
+    let mut first = claim(&*log, old.0, old.1, old.2).await;
+    commit(&*log, &mut first, old, || Work {
+        checkpoint: Some(checkpoint(3, vec![("a", state(2, "old"))])),
+        ..work(&*log, 0, 3)
+    })
+    .await;
+    let mut next = claim(&*log, new.0, new.1, new.2).await;
+    assert_eq!((next.position(), next.last_origin().map(|o| o.offset)), (0, Some(2)));
+    assert_eq!(present(&*next.shelf(), "a"), None);
+    commit(&*log, &mut next, new, || work(&*log, 3, 6)).await;
+    assert_eq!(seen(&*log, HERE.1, HERE.2).await, truth(6));
+}
+
 /// A removed state does not come back.
 pub async fn a_removed_state_is_gone_for_the_next_owner<H: Harness>(h: &mut H) {
     let log = h.log();

@@ -60,6 +60,11 @@ pub(super) struct Writer {
     retained_at: Timestamp,
 }
 
+/// The processor that a place belongs to: versions of one (`name@version`) have places of their own and one output.
+fn family(place: &str) -> &str {
+    place.split_once('@').map_or(place, |(name, _)| name)
+}
+
 /// Whatever ends the writer, nobody waits for it any more.
 struct Ending(Arc<Shared>);
 
@@ -352,7 +357,7 @@ impl Writer {
             self.outputs.insert(slot, Output { end, recent });
         }
         let end = self.outputs.get(&slot).map(|known| known.end.clone());
-        if let Some(other) = end.as_ref().filter(|end| end.processor != processor) {
+        if let Some(other) = end.as_ref().filter(|end| family(&end.processor) != family(&processor)) {
             return Err(LogError::Misuse(format!(
                 "{} is written by {}, not by {processor}",
                 output.name(),
