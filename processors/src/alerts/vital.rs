@@ -15,6 +15,7 @@ use super::episode::{Episode, Lane, Raise};
 use super::message;
 use super::run::{Bounds, Course, Sided};
 use crate::engine::Context;
+use crate::engine::rules::Rule;
 
 /// Below this quality a reading says nothing, either way (`facts/clinical.md` §2.5).
 const QUALITY: u8 = 50;
@@ -136,7 +137,8 @@ impl Vital {
         let Some(policy) = ctx.policy_at(at).filter(|_| counts(reading)) else {
             return Vec::new();
         };
-        let set = self.limits[..self.limits.partition_point(|(since, _)| *since <= at)].last();
+        let in_force = |since: Timestamp| since <= at || Rule::InForceWhenMeasured.is_out();
+        let set = self.limits[..self.limits.partition_point(|(since, _)| in_force(*since))].last();
         let rule = policy.rule(reading.metric).unwrap_or(&NO_RULE);
         let limits = set.and_then(|(_, limits)| *limits).unwrap_or(rule.limits);
         if limits.is_empty() && episodes.is_empty() {
@@ -180,8 +182,13 @@ impl Vital {
                 i
             }
         };
+        let clock = if Rule::OwnClocks.is_out() {
+            self.sensors.iter().map(|(_, watch)| watch.clock).max()
+        } else {
+            Some(self.sensors[watch].1.clock)
+        };
         let there = &mut self.sensors[watch].1;
-        let (samples, lane) = if sample.at >= there.clock {
+        let (samples, lane) = if Some(sample.at) >= clock {
             there.clock = if sample.ctx.recorded == Timestamp::MIN {
                 sample.at
             } else {

@@ -9,6 +9,8 @@ use schemas::policy::Policy;
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::rules::Rule;
+
 /// A tick further ahead of the log's own append time than this is not accepted.
 pub const TICK_SKEW: Span = Span::seconds(2);
 /// After a longer gap between ticks of doors, silence starts anew.
@@ -61,24 +63,28 @@ impl Context {
         }
     }
 
-    /// The recorded time that this tick would bring, where it is accepted.
+    /// Whether this tick is accepted.
     #[must_use]
-    pub fn accepts(&self, tick: &Recorded) -> Option<Timestamp> {
-        let at = tick.envelope.measured_at;
-        (at <= tick.appended_at + TICK_SKEW).then_some(at.max(self.recorded))
+    pub fn accepts(&self, tick: &Recorded) -> bool {
+        tick.envelope.measured_at <= tick.appended_at + TICK_SKEW || Rule::TickSkew.is_out()
     }
 
     /// Takes an accepted tick.
     pub fn tick(&mut self, at: Timestamp, by: TickedBy) {
         self.recorded = self.recorded.max(at);
-        if by == TickedBy::Ingest && at > self.ingest {
-            if self.ingest == Timestamp::MIN || at - self.ingest > TICK_GAP {
+        if (by == TickedBy::Ingest || Rule::SilenceOnIngest.is_out()) && at > self.ingest {
+            if (self.ingest == Timestamp::MIN || at - self.ingest > TICK_GAP) && !Rule::SilenceAnew.is_out() {
                 self.silence_from = at;
             }
             self.ingest = at;
         }
         if self.recorded > Timestamp::MIN {
-            self.horizon = self.horizon.max(self.recorded - self.lateness() - SLACK);
+            let horizon = self.recorded - self.lateness() - SLACK;
+            self.horizon = if Rule::HorizonStays.is_out() {
+                horizon
+            } else {
+                self.horizon.max(horizon)
+            };
         }
         let horizon = self.horizon;
         let needed = self.policies.partition_point(|(since, _)| *since <= horizon);
@@ -93,6 +99,9 @@ impl Context {
     /// The policy in force at a moment; the oldest known where the moment lies before it; none at the journal's start.
     #[must_use]
     pub fn policy_at(&self, at: Timestamp) -> Option<&Arc<Policy>> {
+        if Rule::InForceWhenMeasured.is_out() {
+            return self.policy();
+        }
         let after = self.policies.partition_point(|(since, _)| *since <= at);
         self.policies.get(after.saturating_sub(1)).map(|(_, policy)| policy)
     }

@@ -30,11 +30,15 @@ pub enum Rule {
     InForceWhenMeasured,
     /// Each sensor has its own clock, not one for all of a patient's.
     OwnClocks,
+    /// What was too old once stays so when lateness is raised.
+    HorizonStays,
+    /// States are saved before recorded time jumps, so that a replay finds every bucket that it needs.
+    CheckpointBeforeJump,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SkipApplied,
         Self::KeyInOrigin,
         Self::FirstOffset,
@@ -48,6 +52,8 @@ impl Rule {
         Self::TickSkew,
         Self::InForceWhenMeasured,
         Self::OwnClocks,
+        Self::HorizonStays,
+        Self::CheckpointBeforeJump,
     ];
 
     /// Whether it is taken out, in this thread.

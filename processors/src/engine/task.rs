@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eventlog::{Checkpoint, LogError, Offset, Output, Partition, Shelf, Work};
+use eventlog::{Checkpoint, LogError, Offset, Output, Partition, Shelf, Stored, Work};
 use schemas::codec;
 use schemas::derived::{Derived, Incarnation, Origin, Outcome};
 use schemas::ids::EventId;
@@ -24,6 +24,7 @@ use super::context::Context;
 use super::deadlines::Index;
 use super::keys::{self, Keys};
 use super::processor::{Deadlines, Input, Novelty, Processor, Step};
+use super::rules::Rule;
 use super::seen::{SEGMENT, Segment};
 use super::store::{self, Store};
 
@@ -35,6 +36,8 @@ const CHECKPOINT_WITHIN: Span = Span::hours(1);
 const ENGINE_FROM: &str = "r";
 /// … up to here.
 const ENGINE_TO: &str = "t";
+/// Where the context stands as if it were a state of its own, when a simulation takes its rule out.
+const ASTRAY: &str = "\u{7f}context";
 
 /// Where a task works and from where it goes on.
 pub struct Place {
@@ -104,7 +107,13 @@ impl<P: Processor> Task<P> {
     /// # Errors
     /// [`LogError::Corrupt`] where what was saved cannot be read; what the shelf says.
     pub fn restore(processor: P, place: Place) -> Result<Self, LogError> {
-        let context = Context::decode(&place.context, place.incarnation)
+        let astray = if Rule::ContextWithPosition.is_out() {
+            place.shelf.get(ASTRAY)?
+        } else {
+            None
+        };
+        let astray = astray.and_then(|stored| stored.value);
+        let context = Context::decode(astray.as_ref().unwrap_or(&place.context), place.incarnation)
             .map_err(|error| LogError::Corrupt(format!("the context of {}: {error}", P::NAME)))?;
         let mut index = Index::default();
         let mut each = |key: &str, stored: eventlog::Stored| {
@@ -212,10 +221,18 @@ impl<P: Processor> Task<P> {
         self.seen.drain(|_| Deadlines::default(), Segment::heap, &mut states);
         self.checkpointed = (self.next, self.context.recorded);
         self.settled = false;
+        let context = Bytes::from(self.context.encode());
+        if Rule::ContextWithPosition.is_out() {
+            let stored = Stored {
+                applied: self.next - 1,
+                value: Some(context.clone()),
+            };
+            states.push((SmolStr::new_static(ASTRAY), stored));
+        }
         Checkpoint {
             states,
             position: self.next,
-            context: self.context.encode().into(),
+            context,
         }
     }
 
@@ -231,10 +248,9 @@ impl<P: Processor> Task<P> {
         let (position, recorded) = self.checkpointed;
         matches!(record.envelope.fact, Fact::ClockTicked(_))
             && self.next > position
-            && self
-                .context
-                .accepts(record)
-                .is_some_and(|at| at - recorded > CHECKPOINT_WITHIN)
+            && !Rule::CheckpointBeforeJump.is_out()
+            && self.context.accepts(record)
+            && record.envelope.measured_at - recorded > CHECKPOINT_WITHIN
     }
 
     fn apply(&mut self, record: &Recorded, outputs: &mut Vec<Output>) -> Result<(), Stop> {
@@ -252,10 +268,10 @@ impl<P: Processor> Task<P> {
             }
             Fact::ProcessorActivated(it) if it.name == P::NAME => self.activate(it.version, offset),
             Fact::ProcessorActivated(_) => Ok(()),
-            Fact::ClockTicked(tick) => match self.context.accepts(record) {
-                Some(at) => self.tick(at, tick.by, outputs),
-                None => Ok(()),
-            },
+            Fact::ClockTicked(tick) if self.context.accepts(record) => {
+                self.tick(record.envelope.measured_at, tick.by, outputs)
+            }
+            Fact::ClockTicked(_) => Ok(()),
             _ => self.fact(record, outputs),
         }
     }
@@ -263,6 +279,9 @@ impl<P: Processor> Task<P> {
     /// The greatest version activated so far speaks.
     fn activate(&mut self, version: u16, offset: Offset) -> Result<(), Stop> {
         if version > P::VERSION {
+            if Rule::StopAtNewer.is_out() {
+                return Ok(());
+            }
             return Err(Stop::Superseded { by: version, offset });
         }
         self.context.active = self.context.active.max(Some(version));
@@ -276,7 +295,8 @@ impl<P: Processor> Task<P> {
             let (slot, _) = self.states.slot(&key, &*self.shelf)?;
             slot.indexed = Deadlines::default();
             let wanted = self.processor.deadlines(&slot.state);
-            if slot.applied < self.context.offset && wanted.due(&self.context) {
+            let skip = slot.applied >= self.context.offset && !Rule::SkipApplied.is_out();
+            if !skip && wanted.due(&self.context) {
                 self.wake(&key, Input::Deadline, self.context.recorded, outputs)?;
             } else {
                 self.index.want(&key, wanted, &mut slot.indexed);
@@ -316,7 +336,9 @@ impl<P: Processor> Task<P> {
         if !wake.is_empty() {
             let novelty = self.novelty(fact, record.offset)?;
             if novelty == Novelty::Novel || P::REPEATS {
-                wake.sort();
+                if !Rule::ByteOrder.is_out() {
+                    wake.sort();
+                }
                 let recorded_at = self.context.recorded_or(fact);
                 let input = Input::Fact {
                     recorded: record,
@@ -352,7 +374,12 @@ impl<P: Processor> Task<P> {
         if added {
             slot.touch(offset, dirty);
         }
-        Ok(if first == offset {
+        let novel = if Rule::FirstOffset.is_out() {
+            added
+        } else {
+            first == offset
+        };
+        Ok(if novel || Rule::Dedupe.is_out() {
             Novelty::Novel
         } else {
             Novelty::Repeat
@@ -388,7 +415,7 @@ impl<P: Processor> Task<P> {
     ) -> Result<(), Stop> {
         let offset = self.context.offset;
         let (slot, dirty) = self.states.slot(key, &*self.shelf)?;
-        if slot.applied >= offset {
+        if slot.applied >= offset && !Rule::SkipApplied.is_out() {
             return Ok(());
         }
         let state = std::mem::take(&mut slot.state);
@@ -397,7 +424,7 @@ impl<P: Processor> Task<P> {
             .want(&slot.key, self.processor.deadlines(&state), &mut slot.indexed);
         slot.state = state;
         slot.touch(offset, dirty);
-        if self.context.active == Some(P::VERSION) {
+        if self.speaks() || Rule::EmitOnlyWhenActive.is_out() {
             for (n, outcome) in outcomes.into_iter().enumerate() {
                 self.emit(key, n as i32, outcome, recorded_at, outputs);
             }
@@ -406,12 +433,16 @@ impl<P: Processor> Task<P> {
     }
 
     fn emit(&self, key: &str, n: i32, outcome: Outcome, recorded_at: Timestamp, outputs: &mut Vec<Output>) {
-        let origin = Origin {
+        let mut origin = Origin {
             incarnation: self.context.incarnation,
             offset: self.context.offset,
             key: SmolStr::new(key),
             n,
         };
+        if Rule::KeyInOrigin.is_out() {
+            let same = outputs.iter().filter(|output| output.origin.offset == origin.offset);
+            (origin.key, origin.n) = (SmolStr::default(), same.count() as i32);
+        }
         if self.last.as_ref().is_some_and(|last| last.place() >= origin.place()) {
             return;
         }
