@@ -32,7 +32,11 @@ impl Coverage {
 
     /// Those of `features` that never occurred.
     pub(crate) fn missing<'a>(&self, features: &[&'a str]) -> Vec<&'a str> {
-        features.iter().filter(|feature| self.of(feature) == 0).copied().collect()
+        features
+            .iter()
+            .filter(|feature| self.of(feature) == 0)
+            .copied()
+            .collect()
     }
 }
 

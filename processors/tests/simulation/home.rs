@@ -105,7 +105,14 @@ impl Home {
     pub(crate) fn power_cycle(&mut self) {
         match self {
             Self::Separate(model) => model.restart(),
-            Self::Atomic { disk, log, chance, clock, partitions, calm } => {
+            Self::Atomic {
+                disk,
+                log,
+                chance,
+                clock,
+                partitions,
+                calm,
+            } => {
                 *disk = disk.power_cycle(chance);
                 *log = None;
                 let options = Options {

@@ -52,7 +52,12 @@ pub(crate) struct Owner {
 
 impl Owner {
     /// Claims the place and restores.
-    pub(crate) fn start(log: &dyn EventLog, kind: Kind, partition: Partition, manner: Manner) -> Result<Self, LogError> {
+    pub(crate) fn start(
+        log: &dyn EventLog,
+        kind: Kind,
+        partition: Partition,
+        manner: Manner,
+    ) -> Result<Self, LogError> {
         let workspace = wait(log.claim(&kind.place(), kind.output, partition))?;
         let task = (kind.restore)(Place {
             partition,
@@ -95,14 +100,20 @@ impl Owner {
         if batch.entries().is_empty() {
             return Ok(if self.task.speaks() { Did::Idle } else { Did::Silent });
         }
-        let facts = batch.facts(catalogue).map_err(|error| LogError::Corrupt(error.to_string()))?;
+        let facts = batch
+            .facts(catalogue)
+            .map_err(|error| LogError::Corrupt(error.to_string()))?;
         let records = self.allowed(log, facts)?;
         if records.is_empty() {
             return Ok(Did::Waits);
         }
         let mut work = match self.task.handle(records) {
             Ok(work) => work,
-            Err(Stop::Superseded { .. }) => return Ok(Did::Superseded),
+            Err(Stop::Superseded { .. }) => {
+                // All that it had to say is there: the next one may speak.
+                self.commit(Work::default())?;
+                return Ok(Did::Superseded);
+            }
             Err(Stop::Shelf(error)) => return Err(error),
             Err(stop) => return Err(LogError::Corrupt(stop.to_string())),
         };
@@ -130,7 +141,11 @@ impl Owner {
         match first {
             Some(at) if !self.task.speaks() && self.kind.version > 1 && !Rule::SuccessorWaits.is_out() => {
                 let reached = wait(log.reached(self.kind.output, self.partition))?.journal;
-                Ok(if reached >= records[at].offset { records } else { &records[..at] })
+                Ok(if at == 0 && reached >= self.task.position() {
+                    records
+                } else {
+                    &records[..at]
+                })
             }
             _ => Ok(records),
         }

@@ -62,7 +62,9 @@ impl Follower {
         };
         let batch = wait(log.read(self.topic, self.partition, self.now.next, limit))?;
         let Some(next) = batch.next() else { return Ok(()) };
-        let derived = batch.derived(catalogue).map_err(|error| LogError::Corrupt(error.to_string()))?;
+        let derived = batch
+            .derived(catalogue)
+            .map_err(|error| LogError::Corrupt(error.to_string()))?;
         for (entry, (offset, derived)) in batch.entries().iter().zip(derived) {
             assert_eq!(entry.offset, offset, "every derived record decodes");
             let news = self.now.reader.accept(&derived.origin)?;

@@ -1,8 +1,8 @@
 //! Patients with a course, and the sensors on them.
 
 use eventlog::prng::Prng;
-use schemas::facts::{Door, Reading};
 use schemas::facts::Mark;
+use schemas::facts::{Door, Reading};
 use schemas::ids::{EventId, Key, PatientId, SensorId};
 use schemas::journal::Fact;
 use schemas::metric::Metric;
@@ -10,7 +10,10 @@ use schemas::time::{Span, Timestamp};
 
 /// Metrics of the simulation, each with the levels that a course wanders through.
 const LEVELS: [(Metric, &[f64]); 5] = [
-    (Metric::HeartRate, &[72.0, 72.0, 84.5, 88.0, 96.0, 115.0, 135.0, 190.0, 38.0, 25.0, 0.0]),
+    (
+        Metric::HeartRate,
+        &[72.0, 72.0, 84.5, 88.0, 96.0, 115.0, 135.0, 190.0, 38.0, 25.0, 0.0],
+    ),
     (Metric::Spo2, &[98.0, 98.0, 97.0, 94.5, 92.5, 90.0, 82.0]),
     (Metric::RespiratoryRate, &[14.0, 14.0, 10.0, 22.0, 26.0, 0.0]),
     (Metric::BodyTemperature, &[36.8, 36.8, 38.4, 39.5, 41.2, 34.9]),
@@ -194,12 +197,20 @@ impl Sensor {
             seq: self.has_seq.then_some(self.seq),
             epoch: self.has_seq.then_some(self.epoch),
             samples: None,
-            marks: if value == 0.0 { vec![Mark::ZeroWithContact] } else { Vec::new() },
+            marks: if value == 0.0 {
+                vec![Mark::ZeroWithContact]
+            } else {
+                Vec::new()
+            },
             door: Door::Mqtt,
         };
-        let time = self.has_clock.then_some((at + self.ahead).0).unwrap_or_default();
+        let time = if self.has_clock { (at + self.ahead).0 } else { 0 };
         // Without time and sequence the door tells two equal readings apart by arrival: here, by chance.
-        let place = if self.has_clock || self.has_seq { 0 } else { chance.next() };
+        let place = if self.has_clock || self.has_seq {
+            0
+        } else {
+            chance.next()
+        };
         let (seq, epoch) = if self.has_seq { (self.seq, self.epoch) } else { (0, 0) };
         let id = EventId::of(
             "simulation.reading",
@@ -224,11 +235,16 @@ impl Sensor {
 
     /// Whether a status message is due.
     pub(crate) fn status_due(&self, before: Timestamp, now: Timestamp) -> bool {
-        now >= self.silent_until && self.status_every.is_some_and(|every| before.floor(every) != now.floor(every))
+        now >= self.silent_until
+            && self
+                .status_every
+                .is_some_and(|every| before.floor(every) != now.floor(every))
     }
 
     /// What it says about its battery.
     pub(crate) fn battery(&self, chance: &mut Prng) -> Option<f64> {
-        chance.percent(60).then(|| [90.0, 18.0, 8.0, 4.0][chance.below(4) as usize])
+        chance
+            .percent(60)
+            .then(|| [90.0, 18.0, 8.0, 4.0][chance.below(4) as usize])
     }
 }

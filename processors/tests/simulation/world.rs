@@ -60,6 +60,20 @@ fn envelope(id: EventId, key: Key, at: Timestamp, received_at: Timestamp, clock:
     }
 }
 
+/// A message as a door takes it: where the device has no clock, its time is that of its arrival, each time anew.
+fn arriving(message: Envelope, now: Timestamp) -> Envelope {
+    let measured_at = if message.clock == ClockQuality::Arrival {
+        now
+    } else {
+        message.measured_at
+    };
+    Envelope {
+        measured_at,
+        received_at: now,
+        ..message
+    }
+}
+
 impl World {
     /// The world of a seed, spread over so many partitions.
     pub(crate) fn new(seed: u64, partitions: u16) -> Self {
@@ -110,7 +124,9 @@ impl World {
 
     fn everywhere(&mut self, fact: Fact) -> Arrivals {
         let at = self.now;
-        (0..self.partitions).map(|p| (p, self.house(Key::Nobody, at, fact.clone()))).collect()
+        (0..self.partitions)
+            .map(|p| (p, self.house(Key::Nobody, at, fact.clone())))
+            .collect()
     }
 
     /// Where facts about this subject stand.
@@ -149,8 +165,11 @@ impl World {
             for (id, what, fact) in sensor.measure(patient, at, &mut self.chance) {
                 self.coverage.hit(what);
                 let at = at + sensor.ahead;
-                let (measured_at, clock) =
-                    if sensor.has_clock { (at, ClockQuality::Device) } else { (self.now, ClockQuality::Arrival) };
+                let (measured_at, clock) = if sensor.has_clock {
+                    (at, ClockQuality::Device)
+                } else {
+                    (self.now, ClockQuality::Arrival)
+                };
                 said.push(envelope(id, patient.key.clone(), measured_at, self.now, clock, fact));
             }
         }
@@ -181,7 +200,7 @@ impl World {
 
     /// Stamps a message on arrival, and remembers it for repeats.
     fn receive(&mut self, mut message: Envelope) -> Envelope {
-        message.received_at = self.now;
+        message = arriving(message, self.now);
         let age = self.now - message.measured_at;
         if age > Span::minutes(10) {
             self.coverage.hit("a reading late by more than ten minutes");
@@ -234,7 +253,10 @@ impl World {
 
     fn device(&mut self, key: Key, sensor: &SensorId, at: Timestamp, fact: Fact) -> Envelope {
         self.made += 1;
-        let id = EventId::of("simulation.device", &[sensor.as_str().as_bytes(), &self.made.to_be_bytes()]);
+        let id = EventId::of(
+            "simulation.device",
+            &[sensor.as_str().as_bytes(), &self.made.to_be_bytes()],
+        );
         envelope(id, key, at, self.now, ClockQuality::Device, fact)
     }
 
@@ -243,7 +265,7 @@ impl World {
         while !self.sent.is_empty() && self.chance.percent(15) {
             let again = self.sent[self.chance.below(self.sent.len() as u64) as usize].clone();
             self.coverage.hit("a message sent twice");
-            arrivals.push((self.partition(&again.key), Envelope { received_at: self.now, ..again }));
+            arrivals.push((self.partition(&again.key), arriving(again, self.now)));
         }
         shuffle_near(arrivals, &mut self.chance);
     }
@@ -268,7 +290,11 @@ impl World {
                 door: Door::Mqtt,
             };
             let (id, key) = (sensor.id.clone(), self.patients[sensor.patient].key.clone());
-            let late = if self.chance.percent(20) { Span::minutes(self.chance.below(60) as i64) } else { Span::ZERO };
+            let late = if self.chance.percent(20) {
+                Span::minutes(self.chance.below(60) as i64)
+            } else {
+                Span::ZERO
+            };
             let alarm = self.device(key, &id, self.now - late, Fact::DeviceAlarm(alarm));
             self.sent.push(alarm.clone());
             self.coverage.hit("a device alarm");
@@ -276,7 +302,9 @@ impl World {
         }
         if self.chance.percent(2) {
             let thresholds = self.thresholds();
-            let key = self.patients[self.chance.below(self.patients.len() as u64) as usize].key.clone();
+            let key = self.patients[self.chance.below(self.patients.len() as u64) as usize]
+                .key
+                .clone();
             let set = self.house(key, self.now, Fact::ThresholdsSet(thresholds));
             self.coverage.hit("thresholds changed");
             arrivals.push((self.partition(&set.key), set));
@@ -310,7 +338,10 @@ impl World {
 
     /// Two doors and a processor tick every partition, each by its own clock, now and then not.
     fn ticks(&mut self, arrivals: &mut Arrivals) {
-        for (n, by) in [TickedBy::Ingest, TickedBy::Ingest, TickedBy::Process].into_iter().enumerate() {
+        for (n, by) in [TickedBy::Ingest, TickedBy::Ingest, TickedBy::Process]
+            .into_iter()
+            .enumerate()
+        {
             if self.chance.percent(5) {
                 self.clocks[n] = Span::millis(self.chance.below(4_400) as i64 - 2_000);
             }
@@ -333,11 +364,26 @@ impl World {
 
 fn phases(chance: &mut Prng) -> Vec<Phase> {
     let phase = |chance: &mut Prng| match chance.below(10) {
-        0..=2 => Phase { steps: 10 + chance.below(25), pace: Span::seconds(1) },
-        3..=6 => Phase { steps: 15 + chance.below(30), pace: Span::millis(3_000 + chance.below(1_500) as i64) },
-        7 => Phase { steps: 4 + chance.below(8), pace: Span::seconds(10 + chance.below(60) as i64) },
-        8 => Phase { steps: 1 + chance.below(2), pace: Span::minutes(2 + chance.below(90) as i64) },
-        _ => Phase { steps: 1 + chance.below(2), pace: Span::hours(6 + chance.below(200) as i64) },
+        0..=2 => Phase {
+            steps: 10 + chance.below(25),
+            pace: Span::seconds(1),
+        },
+        3..=6 => Phase {
+            steps: 15 + chance.below(30),
+            pace: Span::millis(3_000 + chance.below(1_500) as i64),
+        },
+        7 => Phase {
+            steps: 4 + chance.below(8),
+            pace: Span::seconds(10 + chance.below(60) as i64),
+        },
+        8 => Phase {
+            steps: 1 + chance.below(2),
+            pace: Span::minutes(2 + chance.below(90) as i64),
+        },
+        _ => Phase {
+            steps: 1 + chance.below(2),
+            pace: Span::hours(6 + chance.below(200) as i64),
+        },
     };
     (0..4 + chance.below(4)).map(|_| phase(chance)).collect()
 }

@@ -1,0 +1,158 @@
+//! Windows, each recomputed from the set of its readings whenever it is due.
+
+use std::collections::BTreeMap;
+
+use schemas::derived::Outcome;
+use schemas::facts::{Reading, WindowRevised, WindowSize, WindowStatus};
+use schemas::ids::{EventId, Key};
+use schemas::journal::{Fact, Recorded};
+use schemas::metric::Form;
+use schemas::time::{Span, Timestamp};
+
+use super::{House, Once, Told};
+
+const SIZES: [(WindowSize, Span, Span); 4] = [
+    (WindowSize::Minute, Span::minutes(1), Span::seconds(5)),
+    (WindowSize::FiveMinutes, Span::minutes(5), Span::seconds(10)),
+    (WindowSize::Hour, Span::hours(1), Span::seconds(20)),
+    (WindowSize::Day, Span::days(1), Span::seconds(30)),
+];
+
+/// Patient, sensor, metric, size, start.
+type Name = (String, String, &'static str, usize, Timestamp);
+
+#[derive(Debug, Default)]
+struct Window {
+    /// (measured, id, value, quality)
+    readings: Vec<(Timestamp, EventId, f64, Option<u8>)>,
+    example: Option<Reading>,
+    /// Whether the sensor had promised a rhythm when the last reading came.
+    promised: bool,
+    changed: bool,
+    revision: i32,
+    complete: bool,
+    written_at: Timestamp,
+}
+
+/// Every window that must be written, at the tick that does it.
+pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
+    let (mut house, mut once) = (House::default(), Once::default());
+    let mut windows: BTreeMap<Name, Window> = BTreeMap::new();
+    let mut promised: Vec<(Key, String)> = Vec::new();
+    let mut told = Vec::new();
+    for record in journal {
+        let fact = &record.envelope;
+        if house.take(record) {
+            let now = house.recorded.unwrap_or(Timestamp::MIN);
+            for (name, window) in &mut windows {
+                if window.is_due(name, now) {
+                    told.push((record.offset, Outcome::Window(window.write(name, now))));
+                }
+            }
+        }
+        match &fact.fact {
+            Fact::SensorStatus(status) => promised.push((fact.key.clone(), status.sensor_id.to_string())),
+            Fact::Reading(reading) => {
+                let a_number = reading.metric.info().form == Form::Number && reading.value.is_finite();
+                if fact.key.patient().is_none() || !a_number || !once.counts(&house, record) {
+                    continue;
+                }
+                let promise = promised.contains(&(fact.key.clone(), reading.sensor_id.to_string()));
+                for (n, (_, length, _)) in SIZES.iter().enumerate() {
+                    let start = Timestamp(fact.measured_at.0.div_euclid(length.0) * length.0);
+                    let name = (
+                        fact.key.text().to_string(),
+                        reading.sensor_id.to_string(),
+                        reading.metric.as_str(),
+                        n,
+                        start,
+                    );
+                    let window = windows.entry(name).or_default();
+                    window
+                        .readings
+                        .push((fact.measured_at, fact.id, reading.value, reading.quality));
+                    window.example = Some(reading.clone());
+                    (window.promised, window.changed) = (promise, true);
+                }
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
+impl Window {
+    /// At ticks: at the first after its first reading, when its interval has ended, and when it has changed and was left
+    /// alone long enough.
+    fn is_due(&self, name: &Name, now: Timestamp) -> bool {
+        let (_, length, pause) = SIZES[name.3];
+        let ended = !self.complete && name.4 + length <= now;
+        ended || self.changed && (self.revision == 0 || self.written_at + pause <= now)
+    }
+
+    fn write(&mut self, name: &Name, now: Timestamp) -> WindowRevised {
+        let (size, length, _) = SIZES[name.3];
+        let (start, end) = (name.4, name.4 + length);
+        let status = match (now < end, self.complete) {
+            (true, _) => WindowStatus::Open,
+            (false, false) => WindowStatus::Complete,
+            (false, true) => WindowStatus::Revised,
+        };
+        self.complete |= status == WindowStatus::Complete;
+        self.changed = false;
+        self.revision += 1;
+        self.written_at = now;
+        let n = self.readings.len() as f64;
+        let values = || self.readings.iter().map(|r| r.2);
+        let mean = values().sum::<f64>() / n;
+        let squares = values().map(|v| (v - mean) * (v - mean)).sum::<f64>();
+        let rated: Vec<_> = self.readings.iter().filter_map(|r| r.3).map(f64::from).collect();
+        let first = self.readings.iter().min_by_key(|r| (r.0, r.1)).map_or(0.0, |r| r.2);
+        let last = self.readings.iter().max_by_key(|r| (r.0, r.1)).map_or(0.0, |r| r.2);
+        let expected = ((end.min(now) - start).as_seconds() / 30.0).floor().max(1.0);
+        let example = self.example.as_ref().unwrap();
+        WindowRevised {
+            sensor_id: example.sensor_id.clone(),
+            metric: example.metric,
+            size,
+            start,
+            end,
+            revision: self.revision,
+            status,
+            count: self.readings.len() as i64,
+            min: values().fold(f64::INFINITY, f64::min),
+            max: values().fold(f64::NEG_INFINITY, f64::max),
+            mean,
+            sd: if self.readings.len() < 2 {
+                0.0
+            } else {
+                (squares / (n - 1.0)).sqrt()
+            },
+            first,
+            last,
+            quality: (!rated.is_empty()).then(|| rated.iter().sum::<f64>() / rated.len() as f64),
+            coverage: self.promised.then(|| (n / expected).min(1.0)),
+        }
+    }
+}
+
+/// Whether two revisions say the same; sums of fractions may differ in the last digits.
+pub(crate) fn same(a: &WindowRevised, b: &WindowRevised) -> bool {
+    let near = |x: f64, y: f64| (x - y).abs() <= 1e-6 * (1.0 + x.abs());
+    let near_options = |x: Option<f64>, y: Option<f64>| match (x, y) {
+        (Some(x), Some(y)) => near(x, y),
+        (x, y) => x == y,
+    };
+    let plain = |w: &WindowRevised| WindowRevised {
+        mean: 0.0,
+        sd: 0.0,
+        quality: None,
+        coverage: None,
+        ..w.clone()
+    };
+    plain(a) == plain(b)
+        && near(a.mean, b.mean)
+        && near(a.sd, b.sd)
+        && near_options(a.quality, b.quality)
+        && near_options(a.coverage, b.coverage)
+}
