@@ -19,6 +19,11 @@ pub const TICK_GAP: Span = Span::seconds(5);
 const LATENESS: Span = Span::days(7);
 /// How much longer than lateness bucketed states are kept, so that a replay still finds what it found the first time.
 const SLACK: Span = Span::days(1);
+/// So long after the horizon has passed them buckets are dropped: when all windows have been written that were waiting,
+/// and later than any replay from a checkpoint begins (at most an hour back), also where a policy moves the horizon far.
+const DROP_AFTER: Span = Span::hours(2);
+/// How often buckets are dropped.
+const DROP_EVERY: Span = Span::minutes(5);
 
 /// The context of a partition, as of the record at hand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +36,10 @@ pub struct Context {
     pub silence_from: Timestamp,
     /// Nothing measured before this is applied any more; it never moves back.
     pub horizon: Timestamp,
+    /// Buckets before this are dropped already.
+    dropped: Timestamp,
+    /// Horizons, each with the recorded time at which what lies before it is dropped, oldest first.
+    drops: Vec<(Timestamp, Timestamp)>,
     /// The version of this processor that speaks.
     pub active: Option<u16>,
     /// Policies, each with the recorded time since when it is in force, oldest first.
@@ -56,6 +65,8 @@ impl Context {
             ingest: Timestamp::MIN,
             silence_from: Timestamp::MIN,
             horizon: Timestamp::MIN,
+            dropped: Timestamp::MIN,
+            drops: Vec::new(),
             active: None,
             policies: Vec::new(),
             offset: -1,
@@ -89,6 +100,24 @@ impl Context {
         let horizon = self.horizon;
         let needed = self.policies.partition_point(|(since, _)| *since <= horizon);
         self.policies.drain(..needed.saturating_sub(1));
+    }
+
+    /// The stretch of measured time whose buckets are to be dropped now, where there is one.
+    pub fn drop_now(&mut self) -> Option<(Timestamp, Timestamp)> {
+        let after = if Rule::DropLate.is_out() {
+            Span::ZERO
+        } else {
+            DROP_AFTER
+        };
+        let at = self.recorded + after;
+        let last = self.drops.last().copied().unwrap_or((self.dropped, Timestamp::MIN));
+        if self.horizon > last.0 && at >= last.1 + DROP_EVERY {
+            self.drops.push((self.horizon, at));
+        }
+        let due = self.drops.partition_point(|(_, at)| *at <= self.recorded);
+        let (to, _) = self.drops.drain(..due).last()?;
+        let from = std::mem::replace(&mut self.dropped, to);
+        Some((from, to))
     }
 
     /// Takes a policy; the first one holds for everything before it too.
@@ -214,6 +243,22 @@ mod tests {
         ctx.change_policy(policy(Span::days(30)));
         assert!(ctx.is_old(at(-90_001)), "its states are gone");
         assert!(!ctx.is_old(at(-90_000)));
+    }
+
+    #[test]
+    fn what_lies_before_the_horizon_is_dropped_two_hours_later_and_once() {
+        let mut ctx = Context::new(nowhere());
+        let mut drop_at = |hours: i64| {
+            ctx.tick(at(hours * 3_600), TickedBy::Process);
+            ctx.drop_now()
+        };
+        let horizon = |hours: i64| at(hours * 3_600) - Span::days(8);
+        assert_eq!(drop_at(0), None);
+        assert_eq!(drop_at(1), None);
+        assert_eq!(drop_at(2), Some((Timestamp::MIN, horizon(0))));
+        assert_eq!(drop_at(2), None);
+        assert_eq!(drop_at(9), Some((horizon(0), horizon(2))));
+        assert_eq!(drop_at(11), Some((horizon(2), horizon(9))));
     }
 
     #[test]

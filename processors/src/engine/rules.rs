@@ -34,11 +34,13 @@ pub enum Rule {
     HorizonStays,
     /// States are saved before recorded time jumps, so that a replay finds every bucket that it needs.
     CheckpointBeforeJump,
+    /// Buckets are dropped only when nothing that waits in them is unsaid and no replay goes back to them.
+    DropLate,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SkipApplied,
         Self::KeyInOrigin,
         Self::FirstOffset,
@@ -54,6 +56,7 @@ impl Rule {
         Self::OwnClocks,
         Self::HorizonStays,
         Self::CheckpointBeforeJump,
+        Self::DropLate,
     ];
 
     /// Whether it is taken out, in this thread.

@@ -289,7 +289,6 @@ impl<P: Processor> Task<P> {
     }
 
     fn tick(&mut self, at: Timestamp, by: schemas::facts::TickedBy, outputs: &mut Vec<Output>) -> Result<(), Stop> {
-        let before = self.context.horizon;
         self.context.tick(at, by);
         for key in self.index.take_due(self.context.recorded, self.context.ingest) {
             let (slot, _) = self.states.slot(&key, &*self.shelf)?;
@@ -302,20 +301,20 @@ impl<P: Processor> Task<P> {
                 self.index.want(&key, wanted, &mut slot.indexed);
             }
         }
-        if self.context.horizon.floor(SEGMENT) > before.floor(SEGMENT) {
-            self.sweep(before)?;
+        match self.context.drop_now() {
+            Some((from, to)) => self.sweep(from, to),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Drops the buckets that the horizon has passed.
-    fn sweep(&mut self, before: Timestamp) -> Result<(), Stop> {
+    /// Drops the buckets of a stretch of measured time.
+    fn sweep(&mut self, before: Timestamp, after: Timestamp) -> Result<(), Stop> {
         let bucket = |kind, at, size| {
             let mut text = String::with_capacity(11);
             keys::bucket(&mut text, kind, at, size);
             text
         };
-        let (after, offset) = (self.context.horizon, self.context.offset);
+        let offset = self.context.offset;
         let (from, to) = (bucket('s', before, SEGMENT), bucket('s', after, SEGMENT));
         self.seen.sweep(&from, &to, offset, &*self.shelf)?;
         for (kind, size) in P::BUCKETS {

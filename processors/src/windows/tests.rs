@@ -127,7 +127,10 @@ fn late_data_is_accepted_for_seven_days_and_its_states_are_gone_a_day_later() {
     journal
         .reading("p", "s", HR, Span::ZERO, 99.0)
         .tick(Span::seconds(7 * 86_400 + 40));
-    journal.tick(Span::hours(217)).tick(Span::hours(218));
+    journal
+        .tick(Span::hours(217))
+        .tick(Span::hours(218))
+        .tick(Span::hours(220));
     let minutes = of(&told(&journal), WindowSize::Minute);
     assert_eq!(minutes.last(), Some(&(3, WindowStatus::Revised, 2)), "{minutes:?}");
 
