@@ -1,7 +1,7 @@
 //! One sensor of one patient: alarms that it raises itself, its silence, its battery, its faults.
 
 use schemas::derived::Outcome;
-use schemas::facts::{AlarmCode, AlertClass, DeviceAlarm, SensorState, SensorStatus, Severity};
+use schemas::facts::{AlarmCode, AlertClass, DeviceAlarm, Reading, SensorState, SensorStatus, Severity};
 use schemas::ids::SensorId;
 use schemas::journal::{Envelope, Fact};
 use schemas::metric::Metric;
@@ -75,7 +75,7 @@ impl Device {
         }
         match &fact.fact {
             Fact::Reading(reading) => {
-                if reading.contact != Some(false) && fact.measured_at >= self.contact_at {
+                if has_contact(reading) && fact.measured_at >= self.contact_at {
                     self.contact_at = fact.measured_at;
                     if begun(episodes, OFF).is_some_and(|started| started <= fact.measured_at) {
                         end(episodes, OFF, moment, &mut outcomes);
@@ -172,8 +172,7 @@ impl Device {
                 .iter_mut()
                 .filter(|e| e.row.rule == rule && e.row.retrospective)
             {
-                episode.row.retrospective = false;
-                outcomes.push(episode.change(schemas::facts::AlertChange::BecameCurrent));
+                outcomes.push(episode.become_current());
             }
         }
         begin(episodes, raise, moment, outcomes);
@@ -195,6 +194,15 @@ impl Device {
             now,
         }
     }
+}
+
+/// Whether a reading shows that its sensor sits on the patient: battery and room can be measured without.
+fn has_contact(reading: &Reading) -> bool {
+    let of_the_patient = !matches!(
+        reading.metric,
+        Metric::Battery | Metric::AmbientTemperature | Metric::AmbientHumidity
+    );
+    of_the_patient && reading.contact != Some(false)
 }
 
 /// Raises an episode where none of its rule is open.

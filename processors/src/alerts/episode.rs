@@ -99,9 +99,22 @@ impl Episode {
     /// It got worse: whoever took or silenced it is asked again.
     pub(super) fn escalate(&mut self, severity: Severity) -> Outcome {
         self.row.severity = severity;
+        self.ask_again();
+        self.change(AlertChange::Escalated)
+    }
+
+    /// It was found in old data and holds now: who took it then took something that was over.
+    pub(super) fn become_current(&mut self) -> Outcome {
+        self.row.retrospective = false;
+        self.ask_again();
+        self.change(AlertChange::BecameCurrent)
+    }
+
+    /// Nobody has taken it as it is now.
+    fn ask_again(&mut self) {
         self.row.state = AlertState::Open;
         self.row.until = None;
-        self.change(AlertChange::Escalated)
+        (self.row.acknowledged_at, self.row.acknowledged_by) = (None, None);
     }
 
     /// Its condition ended. The caller lets it go.

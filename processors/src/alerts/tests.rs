@@ -345,6 +345,8 @@ fn a_sensor_that_came_off_is_well_when_it_has_contact_again() {
     journal.reading("p", "s", HR, Span::seconds(0), 70.0);
     journal.with("p", "s", HR, Span::seconds(2), 70.0, |r| r.contact = Some(false));
     assert_eq!(told(&journal).len(), 1);
+    journal.reading("p", "s", Metric::Battery, Span::seconds(3), 70.0);
+    assert_eq!(told(&journal).len(), 1, "a sensor knows its charge wherever it lies");
     journal.reading("p", "s", HR, Span::seconds(3), 70.0);
     assert_eq!(
         told(&journal),
@@ -447,6 +449,37 @@ fn a_resolved_alert_is_raised_anew_only_when_the_condition_holds_anew_and_escala
         .reading("p", "s", HR, Span::seconds(32), 140.0);
     let last = rows(&journal).pop().unwrap().1;
     assert_eq!((last.change, last.state), (AlertChange::Escalated, AlertState::Open));
+}
+
+#[test]
+fn a_silence_ends_with_nobody_having_taken_what_got_worse_since() {
+    let mut journal = live(HR, &[(0, 115.0), (10, 115.0)]);
+    let alert = rows(&journal)[0].1.alert_id;
+    answered(&mut journal, alert, Answer::Acknowledge, None);
+    journal
+        .reading("p", "s", HR, Span::seconds(11), 140.0)
+        .reading("p", "s", HR, Span::seconds(21), 140.0);
+    answered(&mut journal, alert, Answer::Snooze, Some(60));
+    journal.ticks(11, 61);
+    let last = rows(&journal).pop().unwrap().1;
+    assert_eq!((last.change, last.state), (AlertChange::Woke, AlertState::Open));
+    assert_eq!((last.acknowledged_at, last.acknowledged_by), (None, None));
+}
+
+#[test]
+fn what_was_taken_as_past_is_asked_again_when_it_holds_now() {
+    let mut journal = Journal::start();
+    journal.tick(Span::hours(2));
+    journal.reading("p", "s", HR, Span::hours(1), 140.0);
+    journal.reading("p", "s", HR, Span::seconds(3_610), 140.0);
+    let alert = rows(&journal)[0].1.alert_id;
+    answered(&mut journal, alert, Answer::Acknowledge, None);
+    journal.reading("p", "s", HR, Span::seconds(7_199), 140.0);
+    let last = rows(&journal).pop().unwrap().1;
+    assert_eq!(
+        (last.change, last.state),
+        (AlertChange::BecameCurrent, AlertState::Open)
+    );
 }
 
 #[test]

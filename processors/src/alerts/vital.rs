@@ -238,8 +238,7 @@ impl Vital {
         };
         let episode = &mut episodes[i];
         if lane == Lane::Now && episode.row.retrospective && sample.fresh && sided.is_beyond() {
-            episode.row.retrospective = false;
-            outcomes.push(episode.change(AlertChange::BecameCurrent));
+            outcomes.push(episode.become_current());
         }
         if let Some(held) = held.filter(|held| held.severity > episode.row.severity) {
             sample.show(episode, side, held.limit);

@@ -324,12 +324,13 @@ impl Keeper {
 
     async fn commit(&self, life: &mut Life, mut work: Work, checkpoint: bool) -> Result<(), LogError> {
         let (processor, partition) = (self.kind.name, self.partition);
-        work.reached = life.task.position();
+        // Who does not speak yet has made nothing of the journal visible.
+        work.reached = if life.task.speaks() { life.task.position() } else { 0 };
         if checkpoint && work.checkpoint.is_none() {
             work.checkpoint = Some(life.task.checkpoint());
         }
         if work.checkpoint.is_some() {
-            life.checkpointed = (Instant::now(), work.reached);
+            life.checkpointed = (Instant::now(), life.task.position());
             metrics::counter!(crate::metrics::CHECKPOINTS, "processor" => processor).increment(1);
         }
         let written = work.outputs.len() as u64;

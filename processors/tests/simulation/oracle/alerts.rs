@@ -25,6 +25,14 @@ pub(super) struct Episode {
     pub(super) row: AlertChanged,
 }
 
+impl Episode {
+    /// Whoever took or silenced it took something else.
+    fn ask(&mut self) {
+        (self.row.state, self.row.until) = (AlertState::Open, None);
+        (self.row.acknowledged_at, self.row.acknowledged_by) = (None, None);
+    }
+}
+
 /// One sensor's samples of one metric.
 #[derive(Debug, Default)]
 struct Watch {
@@ -89,6 +97,13 @@ impl Scene<'_> {
         episode.row.state = AlertState::Resolved;
         (episode.row.resolved_at, episode.row.until) = (Some(self.now), None);
         self.change(episode, AlertChange::Resolved);
+    }
+
+    /// What was found in old data holds now: nobody has taken it as that.
+    pub(super) fn become_current(&mut self, episode: &mut Episode) {
+        episode.row.retrospective = false;
+        episode.ask();
+        self.change(episode, AlertChange::BecameCurrent);
     }
 
     /// Whether something measured then still says how the patient is now.
@@ -358,8 +373,7 @@ impl Subject {
         let beyond = lane.is_beyond(side);
         let episode = &mut self.episodes[i];
         if !late && episode.row.retrospective && beyond && scene.is_fresh(at) {
-            episode.row.retrospective = false;
-            scene.change(episode, AlertChange::BecameCurrent);
+            scene.become_current(episode);
         }
         let show = |episode: &mut Episode, limit| {
             (episode.row.value, episode.row.limit) = (Some(reading.value), limit);
@@ -368,7 +382,8 @@ impl Subject {
         match (held, remains) {
             (Some(held), _) if held.severity > episode.row.severity => {
                 show(episode, held.limit);
-                (episode.row.severity, episode.row.state, episode.row.until) = (held.severity, AlertState::Open, None);
+                episode.row.severity = held.severity;
+                episode.ask();
                 scene.change(episode, AlertChange::Escalated);
             }
             (_, None) => {

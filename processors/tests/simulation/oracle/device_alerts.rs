@@ -1,6 +1,6 @@
 //! Alerts about one sensor: its own alarms, its silence, its battery, its faults.
 
-use schemas::facts::{AlarmCode, AlertChange, AlertChanged, AlertClass, SensorState, Severity};
+use schemas::facts::{AlarmCode, AlertChanged, AlertClass, SensorState, Severity};
 use schemas::ids::SensorId;
 use schemas::journal::{Envelope, Fact, Recorded};
 use schemas::metric::Metric;
@@ -65,7 +65,9 @@ impl Device {
         let at = fact.measured_at;
         match &fact.fact {
             Fact::Reading(reading) => {
-                if reading.contact != Some(false) && Some(at) >= self.contact_at {
+                let elsewhere = [Metric::Battery, Metric::AmbientTemperature, Metric::AmbientHumidity];
+                let contact = reading.contact != Some(false) && !elsewhere.contains(&reading.metric);
+                if contact && Some(at) >= self.contact_at {
                     self.contact_at = Some(at);
                     if episodes
                         .iter()
@@ -121,8 +123,7 @@ impl Device {
                 .iter_mut()
                 .filter(|e| e.row.rule == row.rule && e.row.retrospective)
             {
-                episode.row.retrospective = false;
-                scene.change(episode, AlertChange::BecameCurrent);
+                scene.become_current(episode);
             }
         }
         raise(row, episodes, scene);
