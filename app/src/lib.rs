@@ -14,6 +14,7 @@ pub mod house;
 pub mod killloop;
 pub mod logging;
 pub mod simulate;
+pub mod tls;
 pub mod token;
 pub mod up;
 

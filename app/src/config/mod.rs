@@ -35,6 +35,8 @@ pub struct Config {
     pub http: Http,
     /// The MQTT door.
     pub mqtt: Mqtt,
+    /// The certificate of the doors.
+    pub tls: crate::tls::Tls,
     /// The processors.
     pub processors: Processors,
     /// How failed roles come back.
@@ -123,7 +125,15 @@ impl Config {
             layers::set(&mut table, &path, &text).map_err(wrong)?;
             check(&table, flag)?;
         }
-        check(&table, "default.toml")
+        let config = check(&table, "default.toml")?;
+        match config.tls.missing() {
+            None => Ok(config),
+            Some(missing) => Err(ConfigError::WrongValue {
+                layer: "the options together".to_owned(),
+                key: missing.to_owned(),
+                reason: "tls.certificate and tls.key are given both or neither".to_owned(),
+            }),
+        }
     }
 }
 
@@ -240,6 +250,7 @@ mod tests {
             ("[log]\npartitions = 0", "`log.partitions`"),
             ("[log]\npartitions = 70000", "`log.partitions`"),
             ("[logging]\nformat = \"xml\"", "`logging.format`"),
+            ("[tls]\ncertificate = \"c.pem\"", "`tls.key`"),
             ("http {", "fajma.toml cannot be read"),
         ] {
             let message = from_file(text).unwrap_err().to_string();

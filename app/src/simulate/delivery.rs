@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use smol_str::SmolStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::record::Record;
 use super::{http, mqtt};
@@ -50,12 +52,14 @@ pub struct Answered {
 pub struct Target {
     /// Whether it speaks MQTT; else HTTP.
     pub mqtt: bool,
+    /// Whether it speaks so through TLS.
+    pub tls: bool,
     /// Host and port.
     pub address: String,
 }
 
 impl Target {
-    /// Reads `mqtt://host[:port]` or `http://host[:port]`.
+    /// Reads `mqtt://host[:port]` or `http://host[:port]`, or either with TLS: `mqtts`, `https`.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
@@ -63,15 +67,12 @@ impl Target {
         let (scheme, rest) = url
             .split_once("://")
             .ok_or_else(|| format!("`{url}` is no address: write mqtt://host:1883 or http://host:8080"))?;
-        let (mqtt, port) = match scheme {
-            "mqtt" => (true, 1883),
-            "http" => (false, 8080),
-            "mqtts" | "https" => {
-                return Err(format!(
-                    "{scheme} is not spoken here: send through a TLS tunnel, or in the clear on a trusted network"
-                ));
-            }
-            other => return Err(format!("`{other}` is neither mqtt nor http")),
+        let (mqtt, tls, port) = match scheme {
+            "mqtt" => (true, false, 1883),
+            "mqtts" => (true, true, 8883),
+            "http" => (false, false, 8080),
+            "https" => (false, true, 443),
+            other => return Err(format!("`{other}` is none of mqtt, mqtts, http and https")),
         };
         let host = rest.trim_end_matches('/');
         if host.is_empty() || host.contains('/') {
@@ -82,7 +83,7 @@ impl Target {
         } else {
             format!("{host}:{port}")
         };
-        Ok(Self { mqtt, address })
+        Ok(Self { mqtt, tls, address })
     }
 }
 
@@ -91,6 +92,8 @@ impl Target {
 pub struct Delivery {
     /// Where to.
     pub target: Target,
+    /// How to speak TLS, where the door does.
+    pub tls: Option<Arc<ClientConfig>>,
     /// The token to show.
     pub token: Option<String>,
     /// How many connections; the records of one patient stay on one of them.
@@ -220,19 +223,20 @@ mod tests {
 
     #[test]
     fn an_address_is_a_scheme_a_host_and_perhaps_a_port() {
-        for (url, mqtt, address) in [
-            ("mqtt://localhost", true, "localhost:1883"),
-            ("mqtt://10.0.0.1:2883", true, "10.0.0.1:2883"),
-            ("http://localhost:9/", false, "localhost:9"),
-            ("http://[::1]:80", false, "[::1]:80"),
+        for (url, mqtt, tls, address) in [
+            ("mqtt://localhost", true, false, "localhost:1883"),
+            ("mqtt://10.0.0.1:2883", true, false, "10.0.0.1:2883"),
+            ("mqtts://h", true, true, "h:8883"),
+            ("http://localhost:9/", false, false, "localhost:9"),
+            ("http://[::1]:80", false, false, "[::1]:80"),
+            ("https://h", false, true, "h:443"),
         ] {
             let address = address.to_owned();
-            assert_eq!(Target::parse(url), Ok(Target { mqtt, address }));
+            assert_eq!(Target::parse(url), Ok(Target { mqtt, tls, address }));
         }
         for bad in [
             "localhost:80",
             "ftp://x",
-            "https://x",
             "http://",
             "http://x/v1/readings",
         ] {

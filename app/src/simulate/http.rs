@@ -9,12 +9,12 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::delivery::{Answered, Delivery, Message, Verdict};
 use super::record::for_http;
+use crate::tls;
 
 /// What one attempt gave.
 enum Attempt {
@@ -100,7 +100,7 @@ async fn attempt(
 ) -> Result<Attempt, String> {
     let sender = match connection {
         Some(sender) if !sender.is_closed() => sender,
-        _ => connection.insert(connect(&delivery.target.address).await?),
+        _ => connection.insert(connect(delivery).await?),
     };
     let mut request = Request::post("/v1/readings")
         .header(header::HOST, &delivery.target.address)
@@ -116,11 +116,8 @@ async fn attempt(
     judge(status, &body.to_bytes(), records)
 }
 
-async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>, String> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|e| format!("{address}: {e}"))?;
-    let _ = stream.set_nodelay(true);
+async fn connect(delivery: &Delivery) -> Result<SendRequest<Full<Bytes>>, String> {
+    let stream = tls::connect(&delivery.target.address, delivery.tls.as_ref()).await?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     tokio::spawn(connection);
     Ok(sender)

@@ -31,9 +31,12 @@ use report::Tally;
 /// What `fajma simulate` takes.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// The door: mqtt://host:1883 or http://host:8080.
+    /// The door: mqtt://host:1883 or http://host:8080; with TLS mqtts://host:8883 or https://host:443.
     #[arg(long, value_parser = Target::parse)]
     pub to: Target,
+    /// Whom to trust as the door: certificates in PEM, or the door's own; else whom this machine trusts.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// How many patients.
     #[arg(long, default_value_t = 10)]
     pub patients: usize,
@@ -99,7 +102,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let begun = Instant::now();
     let (dues, total) = records(&options)?;
     let bar = progress(total);
-    let (tally, reason) = send(dues, options.delivery(), &bar, interrupted()).await?;
+    let (tally, reason) = send(dues, options.delivery()?, &bar, interrupted()).await?;
     bar.finish_and_clear();
     let took = begun.elapsed();
     if options.json {
@@ -117,15 +120,21 @@ pub async fn run(options: Options) -> Result<(), Failure> {
 }
 
 impl Options {
-    fn delivery(&self) -> Delivery {
-        Delivery {
+    fn delivery(&self) -> Result<Delivery, Failure> {
+        let tls = match (&self.to.tls, &self.ca) {
+            (true, ca) => Some(crate::tls::client(ca.as_deref())?),
+            (false, None) => None,
+            (false, Some(_)) => return Err(Failure::WrongUse("--ca is for mqtts:// and https://".to_owned())),
+        };
+        Ok(Delivery {
             target: self.to.clone(),
+            tls,
             token: self.token.clone(),
             connections: self.connections,
             window: self.window,
             batch: self.batch,
             patience: self.patience.0,
-        }
+        })
     }
 }
 

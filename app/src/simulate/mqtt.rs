@@ -10,12 +10,12 @@ use rumqttc::v5::mqttbytes::v5::{
 };
 use rumqttc::v5::mqttbytes::{Error as CodecError, QoS};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::delivery::{Answered, Delivery, Message, Verdict};
 use super::record::{for_mqtt, topic};
+use crate::tls::{self, Wire};
 
 /// Largest packet that is read: answers are small.
 const LARGEST: u32 = 64 * 1024;
@@ -56,6 +56,7 @@ pub(super) async fn run(
         waiting: VecDeque::new(),
         last_id: 0,
         closing: false,
+        let_in: Instant::now(),
     };
     let mut pause = Duration::from_millis(50);
     loop {
@@ -65,6 +66,9 @@ pub(super) async fn run(
             End::Refused(reason) => return publisher.give_up(&reason).await,
             End::Broken(reason) => {
                 tracing::debug!(reason, "connecting again");
+                if publisher.let_in.elapsed() > publisher.delivery.patience {
+                    return publisher.give_up(&reason).await;
+                }
                 publisher.give_up_the_old(&reason).await;
                 if begun.elapsed() > Duration::from_secs(5) {
                     pause = Duration::from_millis(50);
@@ -87,6 +91,8 @@ struct Publisher {
     waiting: VecDeque<Under>,
     last_id: u16,
     closing: bool,
+    /// When the door last let us in, or answered.
+    let_in: Instant,
 }
 
 impl Publisher {
@@ -104,6 +110,7 @@ impl Publisher {
             self.waiting.push_front(under);
         }
         let end = self.exchange(&mut stream, &mut input).await;
+        self.let_in = Instant::now();
         if matches!(end, End::Done) {
             let mut out = BytesMut::new();
             let goodbye = Packet::Disconnect(Disconnect::new(DisconnectReasonCode::NormalDisconnection));
@@ -115,12 +122,11 @@ impl Publisher {
         end
     }
 
-    async fn open(&self) -> Result<(TcpStream, BytesMut), End> {
+    async fn open(&self) -> Result<(Box<dyn Wire>, BytesMut), End> {
         let broken = |e: String| End::Broken(format!("{}: {e}", self.delivery.target.address));
-        let mut stream = TcpStream::connect(&self.delivery.target.address)
+        let mut stream = tls::connect(&self.delivery.target.address, self.delivery.tls.as_ref())
             .await
-            .map_err(|e| broken(e.to_string()))?;
-        let _ = stream.set_nodelay(true);
+            .map_err(End::Broken)?;
         let connect = Connect {
             keep_alive: KEEP_ALIVE,
             client_id: self.client_id.clone(),
@@ -153,8 +159,8 @@ impl Publisher {
         }
     }
 
-    async fn exchange(&mut self, stream: &mut TcpStream, input: &mut BytesMut) -> End {
-        let (mut reader, mut writer) = stream.split();
+    async fn exchange(&mut self, stream: &mut Box<dyn Wire>, input: &mut BytesMut) -> End {
+        let (mut reader, mut writer) = tokio::io::split(stream);
         let mut out = BytesMut::new();
         let mut beat = interval(Duration::from_secs(1));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

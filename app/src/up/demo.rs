@@ -1,9 +1,11 @@
 //! Simulated patients inside `fajma up`, through the real door.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{Clock, SystemClock};
+use tokio_rustls::rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::supervisor::Supervisor;
@@ -18,13 +20,13 @@ const ONSET: f64 = 20.0;
 pub(super) fn start(
     supervisor: &mut Supervisor,
     stop: &CancellationToken,
-    door: SocketAddr,
+    (door, tls): (SocketAddr, Option<Arc<ClientConfig>>),
     token: String,
     patients: usize,
 ) {
     let until = stop.clone();
     supervisor.start("demo", stop.clone(), move || {
-        let (until, token) = (until.clone(), token.clone());
+        let (until, token, tls) = (until.clone(), token.clone(), tls.clone());
         async move {
             let mut scenarios = vec![Scenario::Stable; patients];
             scenarios[0] = Scenario::Hypoxia;
@@ -42,8 +44,10 @@ pub(super) fn start(
             let delivery = Delivery {
                 target: Target {
                     mqtt: false,
+                    tls: tls.is_some(),
                     address: door.to_string(),
                 },
+                tls,
                 token: Some(token),
                 connections: 1,
                 window: 1,

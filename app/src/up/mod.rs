@@ -28,6 +28,7 @@ use crate::control;
 use crate::failure::Failure;
 use crate::house::gate::Gate;
 use crate::house::{House, Served};
+use crate::tls;
 use operations::Running;
 use supervisor::{Roles, Supervisor};
 
@@ -38,6 +39,8 @@ pub struct Server {
     pub http: SocketAddr,
     /// Where MQTT is served, if it is.
     pub mqtt: Option<SocketAddr>,
+    /// How they speak TLS, where they do.
+    pub tls: Option<tls::Doors>,
     /// The key of its tokens.
     pub keys: Arc<Keys>,
     /// The opened directory.
@@ -94,6 +97,7 @@ fn taken(address: &str, flag: &str, error: &std::io::Error) -> Failure {
 /// # Errors
 /// [`Failure::Failed`]: one line that says what to do.
 pub async fn start(config: &Config) -> Result<Server, Failure> {
+    let tls = config.tls.doors()?;
     let http = Listening::open(&config.http.listen, "--listen").await?;
     let mqtt = match config.mqtt.listen.as_str() {
         "" => None,
@@ -143,12 +147,13 @@ pub async fn start(config: &Config) -> Result<Server, Failure> {
         config,
         (&house, &keys, &api, intake),
         &roles,
-        (&http, mqtt.as_ref()),
+        (&http, mqtt.as_ref(), tls.as_ref()),
         &doors,
     );
     Ok(Server {
         http: http.address,
         mqtt: mqtt.map(|m| m.address),
+        tls,
         keys,
         house,
         running,
@@ -287,7 +292,7 @@ fn start_doors(
     config: &Config,
     (house, keys, api, intake): Behind<'_>,
     roles: &Arc<Roles>,
-    (http, mqtt): (&Listening, Option<&Listening>),
+    (http, mqtt, tls): (&Listening, Option<&Listening>, Option<&tls::Doors>),
     stop: &CancellationToken,
 ) -> Supervisor {
     let mut supervisor = Supervisor::new(config.supervisor.clone(), Arc::clone(roles));
@@ -300,24 +305,28 @@ fn start_doors(
     };
     let app = api::with_common_layers(api::router(Arc::clone(api)).merge(ingest::http::router(doors)));
     let (limits, until, http) = (config.http.server(config.shutdown.drain), stop.clone(), http.clone());
+    let secured = tls.map(|tls| Arc::clone(&tls.http));
     supervisor.start("http", stop.clone(), move || {
         let (app, limits, until, http) = (app.clone(), limits.clone(), until.clone(), http.clone());
+        let secured = secured.clone();
         async move {
             let listener = http.take().await?;
-            api::server::serve(listener, app, None, limits, until).await;
+            api::server::serve(listener, app, secured, limits, until).await;
             Ok(())
         }
     });
     if let Some(mqtt) = mqtt.cloned() {
         let (log, tokens) = (Arc::clone(&house.log), Arc::clone(keys) as Arc<dyn Authenticate>);
         let (limits, until) = (config.mqtt.limits(config.shutdown.drain), stop.clone());
+        let secured = tls.map(|tls| Arc::clone(&tls.mqtt));
         supervisor.start("mqtt", stop.clone(), move || {
+            let tls = secured.clone();
             let (log, tokens, intake) = (Arc::clone(&log), Arc::clone(&tokens), Arc::clone(&intake));
             let (limits, until, mqtt) = (limits.clone(), until.child_token(), mqtt.clone());
             async move {
                 let listener = mqtt.take().await?;
                 let door = MqttDoor::new(intake, log, tokens, limits, until);
-                door.serve(vec![Entrance { listener, tls: None }]).await;
+                door.serve(vec![Entrance { listener, tls }]).await;
                 Ok(())
             }
         });
@@ -326,6 +335,13 @@ fn start_doors(
 }
 
 impl Server {
+    /// Where HTTP is served, as a browser writes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.http)
+    }
+
     /// A link that signs a browser in as the administrator, once.
     ///
     /// # Errors
@@ -335,7 +351,7 @@ impl Server {
             .api
             .login_path(admin())
             .map_err(|e| Failure::because("no login link", e))?;
-        Ok(format!("http://{}{path}", self.http))
+        Ok(format!("{}{path}", self.url()))
     }
 
     /// A token for this house.
@@ -352,7 +368,8 @@ impl Server {
     /// [`Failure::Failed`] where they get no token.
     pub fn add_demo(&mut self, patients: usize) -> Result<(), Failure> {
         let token = self.token(&admin(), Duration::from_secs(24 * 3600 * 365))?;
-        demo::start(&mut self.demo.0, &self.demo.1, self.http, token, patients);
+        let door = (self.http, self.tls.as_ref().map(|tls| Arc::clone(&tls.own)));
+        demo::start(&mut self.demo.0, &self.demo.1, door, token, patients);
         Ok(())
     }
 
@@ -436,10 +453,11 @@ fn greet(server: &Server, demo: usize, json: bool) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let written = if json {
         let mqtt = server.mqtt.map(|a| a.to_string());
-        let line = serde_json::json!({"http": server.http.to_string(), "mqtt": mqtt, "login": login});
+        let line = serde_json::json!({"http": server.http.to_string(), "mqtt": mqtt, "tls": server.tls.is_some(), "login": login});
         writeln!(out, "{line}")
     } else {
-        let mqtt = server.mqtt.map_or_else(|| "none".to_owned(), |a| format!("mqtt://{a}"));
+        let scheme = if server.tls.is_some() { "mqtts" } else { "mqtt" };
+        let mqtt = server.mqtt.map_or_else(|| "none".to_owned(), |a| format!("{scheme}://{a}"));
         let patients = if demo > 0 {
             format!(", {demo} simulated patients")
         } else {
@@ -447,9 +465,9 @@ fn greet(server: &Server, demo: usize, json: bool) -> Result<(), Failure> {
         };
         writeln!(
             out,
-            "FAJMA is up{patients}.\n\n  sign in  {login}\n           (good once, within the hour)\n  http     http://{}\n  \
+            "FAJMA is up{patients}.\n\n  sign in  {login}\n           (good once, within the hour)\n  http     {}\n  \
              mqtt     {mqtt}\n  data     {}\n",
-            server.http,
+            server.url(),
             server.house.dir.path().display()
         )
     };

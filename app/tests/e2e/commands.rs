@@ -106,7 +106,12 @@ async fn a_simulation_gets_an_answer_to_everything_through_both_doors() {
             prefix: if mqtt { "m".into() } else { "h".into() },
         };
         let delivery = Delivery {
-            target: Target { mqtt, address },
+            target: Target {
+                mqtt,
+                tls: false,
+                address,
+            },
+            tls: None,
             token: Some(house.token.clone()),
             connections: 2,
             window: 64,

@@ -4,3 +4,4 @@ mod commands;
 mod house;
 mod killing;
 mod patients;
+mod secured;

@@ -154,8 +154,10 @@ impl Load {
         let delivery = |mqtt: bool, address: &str| Delivery {
             target: Target {
                 mqtt,
+                tls: false,
                 address: address.to_owned(),
             },
+            tls: None,
             token: Some(token.to_owned()),
             connections: 2,
             window: 64,
