@@ -25,6 +25,8 @@ pub trait AnyTask: Send {
     fn resident(&self) -> usize;
     /// [`Task::speaks`].
     fn speaks(&self) -> bool;
+    /// The version that speaks at its position.
+    fn active(&self) -> Option<u16>;
 }
 
 impl<P: Processor> AnyTask for Task<P> {
@@ -48,6 +50,9 @@ impl<P: Processor> AnyTask for Task<P> {
     }
     fn speaks(&self) -> bool {
         Self::speaks(self)
+    }
+    fn active(&self) -> Option<u16> {
+        self.context().active
     }
 }
 

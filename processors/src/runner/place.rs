@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{Clock, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
-use schemas::journal::Recorded;
+use schemas::journal::{Fact, Recorded};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,10 @@ use crate::engine::{Place, Stop};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// So long an older version may stand still before a newer one speaks without waiting for it.
+const STANDSTILL: Duration = Duration::from_secs(10);
+/// How often a newer version looks how far the older one has come.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// All that a task's shell needs.
 pub(super) struct Keeper {
@@ -78,6 +82,8 @@ struct Life {
     bad: Option<Bad>,
     checkpointed: (Instant, Offset),
     looked: Instant,
+    /// The version before has said everything, or will not.
+    may_speak: bool,
 }
 
 impl Keeper {
@@ -203,6 +209,7 @@ impl Keeper {
         Ok(Life {
             checkpointed: (Instant::now(), task.position()),
             looked: Instant::now(),
+            may_speak: false,
             task,
             workspace,
             skips,
@@ -219,8 +226,9 @@ impl Keeper {
         });
         loop {
             if let Err(end) = self.turn(life).await {
-                if matches!(end, End::Shutdown | End::Stopped(_)) {
-                    // What is not saved is computed again: nothing is lost if this fails.
+                if matches!(end, End::Shutdown | End::Stopped(_) | End::Superseded) {
+                    // What is not saved is computed again: nothing is lost if this fails. A successor sees by it that
+                    // everything up to here is said.
                     let _ = self.commit(life, Work::default(), true).await;
                 }
                 return end;
@@ -248,10 +256,17 @@ impl Keeper {
             return self.idle(life).await;
         };
         match batch.facts(&self.options.catalogue) {
-            Ok(records) => {
-                self.handle(life, records).await?;
-                life.cursor = next.max(life.task.position());
-            }
+            Ok(records) => match self.own_activation(life, records) {
+                Some(at) => {
+                    self.handle(life, &records[..at]).await?;
+                    life.cursor = records[at].offset;
+                    self.predecessor(life).await?;
+                }
+                None => {
+                    self.handle(life, records).await?;
+                    life.cursor = next.max(life.task.position());
+                }
+            },
             Err(unreadable) if life.skips.contains(&unreadable.offset) || unreadable.offset > life.cursor => {
                 let before = batch
                     .entries()
@@ -284,6 +299,49 @@ impl Keeper {
         }
         self.look(life).await;
         Ok(())
+    }
+
+    /// Where among `records` our version takes the word from an older one, for which it has not waited yet.
+    fn own_activation(&self, life: &Life, records: &[Recorded]) -> Option<usize> {
+        let older = life.task.active().is_some_and(|active| active < self.kind.version);
+        let ours = |record: &Recorded| {
+            matches!(&record.envelope.fact, Fact::ProcessorActivated(it)
+                if it.name == self.kind.name && it.version == self.kind.version)
+        };
+        records.iter().position(ours).filter(|_| older && !life.may_speak)
+    }
+
+    /// Waits until the version before has said everything up to our activation: what it said after something of ours
+    /// no reader would take. One that stands still is not waited for for ever.
+    async fn predecessor(&self, life: &mut Life) -> Result<(), End> {
+        let here = life.task.position();
+        let mut seen = (-1, Instant::now());
+        loop {
+            let reached = self.log.reached(self.kind.output, self.partition).await?.journal;
+            if reached > seen.0 {
+                seen = (reached, Instant::now());
+            }
+            let gone = seen.1.elapsed() >= STANDSTILL;
+            if gone {
+                let (processor, partition) = (self.kind.name, self.partition);
+                tracing::error!(
+                    processor,
+                    partition,
+                    from = reached,
+                    until = here,
+                    "the version before is gone: what it had not said is said by no one"
+                );
+            }
+            if gone || reached >= here {
+                life.may_speak = true;
+                return Ok(());
+            }
+            let pause = async {
+                tokio::time::sleep(LOOK).await;
+                Ok(())
+            };
+            self.unless_shutdown(pause).await?;
+        }
     }
 
     /// Hands records to the task and commits what follows, at once.

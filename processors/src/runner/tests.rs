@@ -317,3 +317,86 @@ async fn a_partition_that_is_not_there_is_refused() {
     let refused = house.start(&ALL).await.unwrap();
     assert!(matches!(refused, Err(RunError::NoSuchPartition { asked: 2, there: 2 })));
 }
+
+/// Fragile's next version, which says something.
+#[derive(Debug, Clone, Copy, Default)]
+struct Later<const VERSION: u16>;
+
+impl<const N: u16> Processor for Later<N> {
+    const NAME: &'static str = "alerts";
+    const VERSION: u16 = N;
+    type State = u32;
+    fn keys(&self, fact: &Envelope, wake: &mut Keys) {
+        crate::alerts::Alerts.keys(fact, wake);
+    }
+    fn series(&self, _: &Envelope, _: &mut String) -> bool {
+        false
+    }
+    fn step(&self, key: &str, state: u32, input: Input<'_>, ctx: &Context) -> Step<u32> {
+        let step = crate::alerts::Alerts.step(key, crate::alerts::Subject::default(), input, ctx);
+        Step {
+            state: state + 1,
+            outcomes: step.outcomes,
+        }
+    }
+    fn deadlines(&self, _: &u32) -> Deadlines {
+        Deadlines::default()
+    }
+}
+
+static OLD: [Kind; 1] = [Kind::of::<Later<1>>(Topic::Alerts)];
+static NEW: [Kind; 1] = [Kind::of::<Later<2>>(Topic::Alerts)];
+
+/// A journal of device alarms, each of which is one alert.
+fn alarms(n: i64) -> Journal {
+    let mut journal = Journal::start();
+    for second in 0..n {
+        journal.alarm("p", "s", Span::seconds(second), AlarmCode::Fall);
+    }
+    journal
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_version_speaks_after_the_old_one_has_said_everything() {
+    let mut house = House::new(1, 1, Faults::default());
+    let journal = alarms(9);
+    house.tell(0, &journal).await;
+    let n = journal.records.len() as i64;
+    let new = house.start(&NEW);
+    let board = house.options.board.clone();
+    // it catches up in silence, takes the word at n, and waits
+    house.until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position >= n)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(house.derived(Topic::Alerts, 0).await.is_empty());
+    assert_eq!(house.log.reached(Topic::Alerts, 0).await.unwrap().journal, 0);
+    house.options.board = Board::default();
+    let old = house.start(&OLD);
+    house.until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position > n)).await;
+    let mut later = Journal::default();
+    later.alarm("p", "s", Span::seconds(100), AlarmCode::Fall);
+    house.tell(0, &later).await;
+    house.until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position > n + 1)).await;
+    let said = house.derived(Topic::Alerts, 0).await;
+    assert_eq!(said.len(), 10, "nine by the old version, one by the new");
+    let by = |version, at: usize| said[at].0.id == Derived::id_of("alerts", version, &said[at].0.origin);
+    assert!((0..9).all(|at| by(1, at)) && by(2, 9));
+    house.shutdown.cancel();
+    new.await.unwrap().unwrap();
+    old.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_version_does_not_wait_for_ever_for_one_that_is_gone() {
+    let house = House::new(1, 1, Faults::default());
+    let journal = alarms(3);
+    house.tell(0, &journal).await;
+    let running = house.start(&NEW);
+    house.until_at(0, journal.records.len() as i64 + 1).await;
+    let mut later = Journal::default();
+    later.alarm("p", "s", Span::seconds(100), AlarmCode::Fall);
+    house.tell(0, &later).await;
+    house.until_at(0, journal.records.len() as i64 + 2).await;
+    assert_eq!(house.derived(Topic::Alerts, 0).await.len(), 1);
+    house.shutdown.cancel();
+    running.await.unwrap().unwrap();
+}

@@ -138,8 +138,9 @@ impl Owner {
                 if it.name == self.kind.name && it.version == self.kind.version)
         };
         let first = records.iter().position(ours);
+        let older = self.task.active().is_some_and(|active| active < self.kind.version);
         match first {
-            Some(at) if !self.task.speaks() && self.kind.version > 1 && !Rule::SuccessorWaits.is_out() => {
+            Some(at) if older && !Rule::SuccessorWaits.is_out() => {
                 let reached = wait(log.reached(self.kind.output, self.partition))?.journal;
                 Ok(if at == 0 && reached >= self.task.position() {
                     records
