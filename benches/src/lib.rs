@@ -37,5 +37,22 @@ pub fn latencies() -> Result<Latencies> {
 
 /// Notes a latency.
 pub fn note(histogram: &mut Latencies, latency: Duration) {
-    histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
+    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    // It grows as needed, so only a latency of hundreds of years would not fit.
+    let _ = histogram.record(micros.max(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_of_any_length_is_kept() {
+        let mut histogram = latencies().unwrap();
+        for latency in [Duration::ZERO, Duration::from_millis(3), Duration::from_secs(700)] {
+            note(&mut histogram, latency);
+        }
+        assert_eq!(histogram.len(), 3);
+        assert!((699_000_000..701_000_000).contains(&histogram.max()));
+    }
 }

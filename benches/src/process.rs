@@ -78,8 +78,9 @@ fn load() -> Option<String> {
 /// The commit of the source, with a mark where it was changed since.
 #[must_use]
 pub fn commit() -> String {
+    const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
     let git = |arguments: &[&str]| {
-        let out = Command::new("git").args(arguments).output().ok()?;
+        let out = Command::new("git").arg("-C").arg(SOURCE).args(arguments).output().ok()?;
         out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
     };
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());

@@ -60,8 +60,10 @@ const BY_DOOR: &[Row] = &[
     ("sustained readings/s per core (10^6 / CPU s)", ">= 100,000 (HTTP), >= 25,000 (MQTT)", |p| {
         count(1e6 / p.sustained.cpu_per_million)
     }),
+    ("conclusions written per reading", "", |p| format!("{:.2}", p.sustained.conclusions)),
     ("open loop, readings/s", "70 % of sustained", |p| count(p.steady.rate)),
     ("- server CPU s per million readings", "", |p| format!("{:.1}", p.steady.cpu_per_million)),
+    ("- conclusions written per reading", "", |p| format!("{:.2}", p.steady.conclusions)),
     ("- acknowledged, p50 / p99 / max", "", |p| spread(&p.steady.acknowledged)),
     ("- reading to alert on WebSocket, p50 / p99 / max", "p50 <= 5 ms, p99 <= 20 ms", |p| {
         let probes = &p.steady.alerts;
@@ -156,12 +158,14 @@ mod tests {
                 evaluated: 100_000.0,
                 queryable: 90_000.0,
                 cpu_per_million: 12.5,
+                conclusions: 0.4,
             },
             steady: Steady {
                 rate: 63_000.0,
                 acknowledged: latencies().unwrap(),
                 alerts: Probed { sent: 2, latencies: alerts },
                 cpu_per_million: 13.0,
+                conclusions: 0.5,
                 drain: Duration::from_millis(20),
             },
             peak_memory: 200_000_000,

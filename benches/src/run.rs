@@ -59,6 +59,8 @@ pub struct Sustained {
     pub queryable: f64,
     /// The server's CPU seconds per million readings, drain included.
     pub cpu_per_million: f64,
+    /// Conclusions written per reading: windows, alerts, states of devices.
+    pub conclusions: f64,
 }
 
 /// An open-loop phase.
@@ -72,6 +74,8 @@ pub struct Steady {
     pub alerts: Probed,
     /// The server's CPU seconds per million readings.
     pub cpu_per_million: f64,
+    /// Conclusions written per reading.
+    pub conclusions: f64,
     /// How long the rooms took to follow when the load had ended.
     pub drain: Duration,
 }
@@ -204,7 +208,12 @@ impl Bench<'_> {
             evaluated: rate(sent.acknowledged, followed.evaluated - began),
             queryable: rate(sent.acknowledged, followed.queryable - began),
             cpu_per_million: used * 1e6 / sent.acknowledged as f64,
+            conclusions: self.concluded_since(&before)? / sent.acknowledged as f64,
         })
+    }
+
+    fn concluded_since(&mut self, before: &Counters) -> Result<f64> {
+        Ok((Counters::read(&mut self.control)?.concluded - before.concluded) as f64)
     }
 
     fn open(&mut self, door: Door, rate: f64) -> Result<Steady> {
@@ -223,6 +232,7 @@ impl Bench<'_> {
         Ok(Steady {
             rate: sent.acknowledged as f64 / sent.took.as_secs_f64(),
             cpu_per_million: used * 1e6 / sent.acknowledged as f64,
+            conclusions: self.concluded_since(&before)? / sent.acknowledged as f64,
             drain: followed.queryable - ended,
             acknowledged: sent.latencies,
             alerts,
