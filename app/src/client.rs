@@ -3,6 +3,7 @@
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
+use hyper::http::request::Builder;
 use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -22,20 +23,22 @@ pub async fn call(
     token: &str,
     (content_type, body): (&str, Bytes),
 ) -> Result<Answer, String> {
+    let mut request = Request::builder().method(method).uri(path);
+    if !content_type.is_empty() {
+        request = request.header(header::CONTENT_TYPE, content_type);
+    }
+    send(address, request, token, body).await
+}
+
+async fn send(address: &str, mut request: Builder, token: &str, body: Bytes) -> Result<Answer, String> {
     let stream = TcpStream::connect(address)
         .await
         .map_err(|e| format!("{address}: {e}"))?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let driving = tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, address);
+    request = request.header(header::HOST, address);
     if !token.is_empty() {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    if !content_type.is_empty() {
-        request = request.header(header::CONTENT_TYPE, content_type);
     }
     let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
     let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
@@ -60,6 +63,15 @@ pub async fn get(address: &str, path: &str, token: &str) -> Result<Value, String
         (200, body) => Ok(body),
         (status, body) => Err(format!("GET {path}: {status} {body}")),
     }
+}
+
+/// What `path` shows once the views have reached a position.
+///
+/// # Errors
+/// As [`call`].
+pub async fn get_after(address: &str, path: &str, token: &str, position: &str) -> Result<Answer, String> {
+    let request = Request::get(path).header("fajma-read-after", position);
+    send(address, request, token, Bytes::new()).await
 }
 
 /// Sends JSON to `path`.

@@ -17,7 +17,7 @@ struct Options {
     #[arg(long)]
     seed: Option<u64>,
     /// Simulated patients.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 20)]
     patients: usize,
 }
 
@@ -57,8 +57,17 @@ fn go(options: &Options, seed: u64) -> Result<String, String> {
         Ok(outcome) => outcome,
         Err(why) => return Err(format!("{why}\nthe directory is kept: {}", data.keep().display())),
     };
+    let changes: Vec<String> = outcome.changes.iter().map(|(what, n)| format!("{n} {what}")).collect();
     Ok(format!(
-        "{} kills: {} readings acknowledged, {} found, each once; {} alerts, all of them due; verify agrees",
-        options.kills, outcome.acknowledged, outcome.found, outcome.alerts
+        "{} kills: {} records acknowledged, none lost; {} readings shown, each once ({} stand in the journal again); {} \
+         answers of people, all there; alerts as a plain fold of the journal has them: {}; {} revisions of windows \
+         recomputed; verify agrees",
+        options.kills,
+        outcome.acknowledged,
+        outcome.shown,
+        outcome.repeats,
+        outcome.answers,
+        changes.join(", "),
+        outcome.windows,
     ))
 }

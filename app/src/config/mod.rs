@@ -14,7 +14,7 @@ use toml::Table;
 
 pub use layers::{ConfigError, NOT_OPTIONS, PREFIX};
 pub use rooms::{Data, Http, Intake, Log, Mqtt, Processors, Views};
-pub use values::{Size, Time};
+pub use values::{Off, Size, Time};
 
 /// The commented defaults, as `fajma config` prints them.
 pub const DEFAULTS: &str = include_str!("../default.toml");

@@ -1,10 +1,14 @@
 //! The options of each room, and how they become what the room takes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use eventlog::Limit;
+use schemas::codec::Catalogue;
+use schemas::time::Span;
 use serde::Deserialize;
 
-use super::{Size, Time};
+use super::{Off, Size, Time};
 
 /// Where things live.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -30,6 +34,12 @@ pub struct Log {
     pub memtable: Size,
     /// What may wait to be written.
     pub queue: Size,
+    /// How long records are kept.
+    pub retention_age: Off<Time>,
+    /// How much of each partition is kept.
+    pub retention_size: Off<Size>,
+    /// How often old records are looked for.
+    pub retention_every: Time,
 }
 
 /// The views.
@@ -42,6 +52,14 @@ pub struct Views {
     pub memtable: Size,
     /// Threads that write and merge table files.
     pub workers: usize,
+    /// Records projected at once.
+    pub batch_records: usize,
+    /// Their size.
+    pub batch: Size,
+    /// The pause after a failure that may pass.
+    pub retry: Time,
+    /// How often what is left of removed rows is cleaned away.
+    pub sweep_every: Time,
 }
 
 /// What stands behind every door.
@@ -88,6 +106,18 @@ pub struct Http {
     pub connections: usize,
     /// Connections from one address.
     pub connections_per_address: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_time: Time,
+    /// A request's head.
+    pub head: Size,
+    /// Header fields of a request.
+    pub fields: usize,
+    /// Requests under way on one HTTP/2 connection.
+    pub streams: u32,
+    /// What unpacking zstd may hold in memory beside its result.
+    pub zstd_window: Size,
+    /// Records of a streaming request that are made durable together.
+    pub group: usize,
 }
 
 /// The MQTT door.
@@ -118,6 +148,22 @@ pub struct Mqtt {
     pub sessions: usize,
     /// How often a connection's token is judged again.
     pub reauthenticate: Time,
+    /// Topic aliases that an MQTT 5 client may set.
+    pub topic_aliases: u16,
+    /// What is written but not yet taken by a slow client.
+    pub unsent: Size,
+    /// How long a client may take nothing of what is written to it.
+    pub stall: Time,
+    /// Filters that one session may hold.
+    pub subscriptions: usize,
+    /// Alerts sent to one subscriber and not yet acknowledged.
+    pub alerts_in_flight: u16,
+    /// A last will.
+    pub will: Size,
+    /// How long a last will is tried again.
+    pub will_retry: Time,
+    /// After which silence a connection is probed.
+    pub tcp_keepalive: Time,
 }
 
 /// The processors.
@@ -130,6 +176,10 @@ pub struct Processors {
     pub checkpoint_every: Time,
     /// After how many records they are saved at the latest.
     pub checkpoint_records: usize,
+    /// Records read at once, per task.
+    pub read_records: usize,
+    /// Their size.
+    pub read: Size,
 }
 
 impl Log {
@@ -143,12 +193,33 @@ impl Log {
             disk_cache_bytes: self.disk_cache.0,
             memtable_bytes: self.memtable.0,
             queue_bytes: u32::try_from(self.queue.0).unwrap_or(u32::MAX),
-            ..eventlog::embedded::Options::default()
+            retention_age: self.retention_age.0.map(span),
+            retention_bytes: self.retention_size.0.map(|size| size.0),
+            retention_every: self.retention_every.0,
         }
     }
 }
 
+fn span(time: Time) -> Span {
+    Span(i64::try_from(time.0.as_micros()).unwrap_or(i64::MAX))
+}
+
 impl Views {
+    /// As their projection takes them, with the names of records that are read by `catalogue`.
+    #[must_use]
+    pub fn projection(&self, catalogue: Arc<Catalogue>) -> projections::runner::Options {
+        projections::runner::Options {
+            board: Arc::default(),
+            catalogue,
+            batch: Limit {
+                records: self.batch_records,
+                bytes: self.batch.bytes(),
+            },
+            retry: self.retry.0,
+            sweep_every: self.sweep_every.0,
+        }
+    }
+
     /// As the views take them.
     #[must_use]
     pub const fn options(&self) -> projections::embedded::Options {
@@ -187,7 +258,8 @@ impl Http {
             unpacked_bytes: self.unpacked.bytes(),
             body_timeout: self.body_time.0,
             patience: self.patience.0,
-            ..ingest::http::HttpLimits::default()
+            zstd_window_log: self.zstd_window.0.max(1).ilog2(),
+            group_records: self.group,
         }
     }
 
@@ -202,7 +274,10 @@ impl Http {
             drain: drain.0,
             connections: self.connections,
             connections_per_address: self.connections_per_address,
-            ..api::server::ServerLimits::default()
+            handshake: self.handshake_time.0,
+            head_bytes: self.head.bytes(),
+            fields: self.fields,
+            streams: self.streams,
         }
     }
 }
@@ -224,7 +299,14 @@ impl Mqtt {
             sessions: self.sessions,
             reauthenticate: self.reauthenticate.0,
             settle: drain.0,
-            ..ingest::mqtt::MqttLimits::default()
+            topic_aliases: self.topic_aliases,
+            unsent_bytes: self.unsent.bytes(),
+            write_timeout: self.stall.0,
+            subscriptions: self.subscriptions,
+            alerts_in_flight: self.alerts_in_flight,
+            will_bytes: self.will.bytes(),
+            will_retry: self.will_retry.0,
+            tcp_keepalive: self.tcp_keepalive.0,
         }
     }
 }
@@ -232,18 +314,27 @@ impl Mqtt {
 impl Processors {
     /// As the processors' runner takes them.
     #[must_use]
-    pub fn options(&self) -> processors::runner::Options {
+    pub fn options(&self, catalogue: Arc<Catalogue>) -> processors::runner::Options {
         processors::runner::Options {
+            partitions: None,
+            read: Limit {
+                records: self.read_records,
+                bytes: self.read.bytes(),
+            },
+            tick: true,
+            catalogue,
+            board: processors::runner::Board::default(),
             state_bytes: self.states.bytes(),
             checkpoint_every: self.checkpoint_every.0,
             checkpoint_records: self.checkpoint_records,
-            ..processors::runner::Options::default()
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use crate::config::{Config, Sources, Time};
 
     #[test]
@@ -261,5 +352,65 @@ mod tests {
             }
         );
         assert_eq!(config.mqtt.limits(drain), ingest::mqtt::MqttLimits::default());
+        let views = projections::runner::Options::default();
+        assert_eq!(
+            format!("{:?}", config.views.projection(Arc::clone(&views.catalogue))),
+            format!("{views:?}")
+        );
+        let processing = processors::runner::Options::default();
+        assert_eq!(
+            format!("{:?}", config.processors.options(Arc::clone(&processing.catalogue))),
+            format!("{processing:?}")
+        );
+    }
+
+    /// Everything that rooms are given, as text.
+    fn given(config: &Config) -> String {
+        let catalogue = Arc::default();
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            config.log.options(),
+            config.views.options(),
+            config.views.projection(Arc::clone(&catalogue)),
+            config.intake.limits(),
+            config.http.doors(),
+            config.http.server(config.shutdown.drain),
+            config.mqtt.limits(config.shutdown.drain),
+            config.processors.options(catalogue),
+        )
+    }
+
+    #[test]
+    fn every_option_of_a_room_reaches_it() {
+        let defaults: toml::Table = crate::config::DEFAULTS.parse().unwrap();
+        let usual = given(&Config::load(Sources::default()).unwrap());
+        let mut seen = 0;
+        for section in ["log", "views", "intake", "http", "mqtt", "processors"] {
+            for (name, value) in defaults[section].as_table().unwrap() {
+                if name == "listen" {
+                    continue;
+                }
+                // Another value of the same kind.
+                let other = match value {
+                    toml::Value::Integer(n) => format!("{}", n + 1),
+                    toml::Value::String(text) if crate::config::Time::parse(text).is_ok() => "7s".to_owned(),
+                    _ => "2MiB".to_owned(),
+                };
+                let other = match name.as_str() {
+                    "retention_age" => "7d".to_owned(),
+                    "body" if section == "http" => "3MiB".to_owned(),
+                    _ if value.as_str() == Some(&other) => "3MiB".to_owned(),
+                    _ => other,
+                };
+                let variable = format!("FAJMA_{}_{}", section.to_uppercase(), name.to_uppercase());
+                let changed = Config::load(Sources {
+                    environment: vec![(variable.clone(), other.clone())],
+                    ..Sources::default()
+                });
+                assert_ne!(given(&changed.unwrap()), usual, "{variable}={other}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 50, "{seen}");
     }
 }

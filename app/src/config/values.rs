@@ -12,6 +12,10 @@ pub struct Time(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
+/// A value, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Off<T>(pub Option<T>);
+
 impl Time {
     /// Reads a length of time.
     ///
@@ -76,6 +80,25 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Off<Time> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        or_off(from, Time::parse)
+    }
+}
+
+impl<'de> Deserialize<'de> for Off<Size> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        or_off(from, Size::parse)
+    }
+}
+
+fn or_off<'de, T, D: Deserializer<'de>>(from: D, read: fn(&str) -> Result<T, String>) -> Result<Off<T>, D::Error> {
+    match String::deserialize(from)?.as_str() {
+        "off" => Ok(Off(None)),
+        text => read(text).map(|value| Off(Some(value))).map_err(serde::de::Error::custom),
     }
 }
 

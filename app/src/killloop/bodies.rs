@@ -106,14 +106,7 @@ impl Patient {
         self.away.take().map(|(_, waiting)| waiting).unwrap_or_default()
     }
 
-    fn measured(
-        &self,
-        sensor: &str,
-        metric: &str,
-        unit: &str,
-        value: f64,
-        chance: &mut fastrand::Rng,
-    ) -> Record {
+    fn measured(&self, sensor: &str, metric: &str, unit: &str, value: f64, chance: &mut fastrand::Rng) -> Record {
         let poor = chance.f64() < 0.03;
         let body = Measured {
             metric: metric.into(),

@@ -38,7 +38,10 @@ pub(super) async fn read(dir: &Path) -> Result<Evidence, String> {
     let (mut parts, mut repeats) = (Vec::new(), 0);
     for partition in 0..layout.partitions {
         let reached = log.reached(Topic::Alerts, partition).await.map_err(|e| e.to_string())?;
-        let also = log.reached(Topic::Windows, partition).await.map_err(|e| e.to_string())?;
+        let also = log
+            .reached(Topic::Windows, partition)
+            .await
+            .map_err(|e| e.to_string())?;
         if reached.journal != also.journal {
             return Err(format!(
                 "partition {partition}: alerts have come to {}, windows to {}",

@@ -234,12 +234,7 @@ mod tests {
             let address = address.to_owned();
             assert_eq!(Target::parse(url), Ok(Target { mqtt, tls, address }));
         }
-        for bad in [
-            "localhost:80",
-            "ftp://x",
-            "http://",
-            "http://x/v1/readings",
-        ] {
+        for bad in ["localhost:80", "ftp://x", "http://", "http://x/v1/readings"] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
     }

@@ -120,11 +120,8 @@ pub async fn start(config: &Config) -> Result<Server, Failure> {
     house.served = Some(Served { views, gate });
 
     let roles: Arc<Roles> = Arc::default();
-    let processing = config.processors.options();
-    let projecting = projections::runner::Options {
-        catalogue: Arc::clone(&house.catalogue),
-        ..projections::runner::Options::default()
-    };
+    let processing = config.processors.options(Arc::clone(&house.catalogue));
+    let projecting = config.views.projection(Arc::clone(&house.catalogue));
     let intake = Intake::new(
         Arc::clone(&house.log),
         Arc::clone(&house.clock),
@@ -457,7 +454,9 @@ fn greet(server: &Server, demo: usize, json: bool) -> Result<(), Failure> {
         writeln!(out, "{line}")
     } else {
         let scheme = if server.tls.is_some() { "mqtts" } else { "mqtt" };
-        let mqtt = server.mqtt.map_or_else(|| "none".to_owned(), |a| format!("{scheme}://{a}"));
+        let mqtt = server
+            .mqtt
+            .map_or_else(|| "none".to_owned(), |a| format!("{scheme}://{a}"));
         let patients = if demo > 0 {
             format!(", {demo} simulated patients")
         } else {

@@ -98,9 +98,7 @@ async fn with_a_certificate_every_door_speaks_tls_1_3_and_nothing_else() {
         assert_eq!(raw(door, &hello_of_tls_1_2()).await, [21, 3, 3, 0, 2, 2, 70]);
     }
 
-    let token = server
-        .token(&principal(Role::Admin), Duration::from_secs(600))
-        .unwrap();
+    let token = server.token(&principal(Role::Admin), Duration::from_secs(600)).unwrap();
     for (scheme, port, trusted) in [
         ("https", server.http.port(), true),
         ("mqtts", mqtt.port(), true),

@@ -33,13 +33,7 @@ impl Device {
     }
 
     /// A clinical one is CRITICAL, another one a WARNING; one open alert of each kind.
-    pub(super) fn alarm(
-        &self,
-        alarm: &DeviceAlarm,
-        at: Timestamp,
-        episodes: &mut Vec<Episode>,
-        scene: &mut Scene<'_>,
-    ) {
+    pub(super) fn alarm(&self, alarm: &DeviceAlarm, at: Timestamp, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
         if alarm.code == AlarmCode::SensorOff && Some(at) < self.contact_at {
             return;
         }
@@ -48,7 +42,7 @@ impl Device {
         if let Some(open) = episodes.iter_mut().find(|e| e.alert.rule == rule) {
             if open.alert.retrospective && !retrospective {
                 open.alert.retrospective = false;
-                scene.change(open, AlertChange::BecameCurrent);
+                scene.ask_again(open, AlertChange::BecameCurrent);
             }
             return;
         }

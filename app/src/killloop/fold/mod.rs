@@ -10,9 +10,7 @@ pub(super) mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schemas::facts::{
-    AlertAnswered, AlertChange, AlertChanged, AlertClass, AlertState, Answer, Severity, TickedBy,
-};
+use schemas::facts::{AlertAnswered, AlertChange, AlertChanged, AlertClass, AlertState, Answer, Severity, TickedBy};
 use schemas::ids::{EventId, Key};
 use schemas::journal::{Fact, Recorded};
 use schemas::policy::Policy;
@@ -99,6 +97,14 @@ impl Scene<'_> {
         episode.alert.change = change;
         (episode.alert.by, episode.alert.text) = (None, None);
         self.tell(episode);
+    }
+
+    /// It got worse, or holds now: whoever took it took something else.
+    fn ask_again(&mut self, episode: &mut Episode, change: AlertChange) {
+        let alert = &mut episode.alert;
+        (alert.state, alert.until) = (AlertState::Open, None);
+        (alert.acknowledged_at, alert.acknowledged_by) = (None, None);
+        self.change(episode, change);
     }
 
     fn end(&mut self, episode: &mut Episode) {
@@ -261,7 +267,11 @@ pub(super) fn alerts(records: &[Recorded], journal: EventId) -> Result<Vec<Chang
                 out: &mut out,
             };
             let subject = subjects.entry(name.clone()).or_default();
-            let Subject { vital, device, episodes } = subject;
+            let Subject {
+                vital,
+                device,
+                episodes,
+            } = subject;
             let at = fact.measured_at;
             match &fact.fact {
                 Fact::ClockTicked(_) => subject.tick(&mut scene),

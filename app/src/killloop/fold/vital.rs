@@ -62,10 +62,12 @@ fn begins(limits: &Limits, side: Side, severity: Severity) -> Option<f64> {
 impl Sample {
     fn reaches(&self, side: Side, severity: Severity) -> bool {
         let graver = GRAVEST_FIRST.iter().filter(|s| **s >= severity);
-        graver.filter_map(|s| limit(&self.limits, side, *s)).any(|limit| match side {
-            Side::Low => self.value <= limit,
-            Side::High => self.value >= limit,
-        })
+        graver
+            .filter_map(|s| limit(&self.limits, side, *s))
+            .any(|limit| match side {
+                Side::Low => self.value <= limit,
+                Side::High => self.value >= limit,
+            })
     }
 
     fn is_extreme(&self, side: Side, rule: &MetricRule) -> bool {
@@ -222,12 +224,11 @@ impl Vital {
         let beyond = row.lasting(row.from, |s| s.reaches(side, Severity::Info)).is_some();
         if !late && episode.alert.retrospective && fresh && beyond {
             episode.alert.retrospective = false;
-            scene.change(episode, AlertChange::BecameCurrent);
+            scene.ask_again(episode, AlertChange::BecameCurrent);
         }
         if let Some((severity, _)) = held.filter(|(severity, _)| *severity > was) {
             show(episode, severity);
-            (episode.alert.state, episode.alert.until) = (schemas::facts::AlertState::Open, None);
-            scene.change(episode, AlertChange::Escalated);
+            scene.ask_again(episode, AlertChange::Escalated);
             return;
         }
         match row.left(side, was, rule) {

@@ -12,19 +12,21 @@ use smol_str::SmolStr;
 
 use super::Once;
 
-/// Sizes, their lengths, and how long one is left alone after it was written.
-const SIZES: [(WindowSize, Span, Span); 4] = [
-    (WindowSize::Minute, Span::minutes(1), Span::seconds(5)),
-    (WindowSize::FiveMinutes, Span::minutes(5), Span::seconds(10)),
-    (WindowSize::Hour, Span::hours(1), Span::seconds(20)),
-    (WindowSize::Day, Span::days(1), Span::seconds(30)),
+/// Sizes and their lengths.
+const SIZES: [(WindowSize, Span); 4] = [
+    (WindowSize::Minute, Span::minutes(1)),
+    (WindowSize::FiveMinutes, Span::minutes(5)),
+    (WindowSize::Hour, Span::hours(1)),
+    (WindowSize::Day, Span::days(1)),
 ];
+/// A window waits at most so long under load, 120 s and 30 s until it is looked at.
+const LONGEST: Span = Span::seconds(150);
 
 /// Patient, sensor, metric, size, start.
 pub(in super::super) type Name = (SmolStr, SensorId, Metric, WindowSize, Timestamp);
 
-/// The readings of a window: where each stands in the journal, and its value.
-type Readings = Vec<(i64, f64)>;
+/// The readings of a window: where each stands in the journal, when the log took it, and its value.
+type Readings = Vec<(i64, Timestamp, f64)>;
 
 fn readings(journal: &[Recorded]) -> BTreeMap<Name, Readings> {
     let (mut windows, mut once): (BTreeMap<Name, Readings>, _) = (BTreeMap::new(), Once::default());
@@ -34,16 +36,10 @@ fn readings(journal: &[Recorded]) -> BTreeMap<Name, Readings> {
         if !once.is_first(record) {
             continue;
         }
-        for (size, length, _) in SIZES {
+        for (size, length) in SIZES {
             let start = Timestamp(fact.measured_at.0.div_euclid(length.0) * length.0);
-            let name = (
-                fact.key.text(),
-                reading.sensor_id.clone(),
-                reading.metric,
-                size,
-                start,
-            );
-            windows.entry(name).or_default().push((record.offset, reading.value));
+            let name = (fact.key.text(), reading.sensor_id.clone(), reading.metric, size, start);
+            windows.entry(name).or_default().push((record.offset, record.appended_at, reading.value));
         }
     }
     windows
@@ -64,37 +60,32 @@ pub(in super::super) fn name(derived: &Derived, window: &WindowRevised) -> Name 
 /// compared.
 pub(in super::super) fn compare(journal: &[Recorded], derived: &[Derived], wrong: &mut Vec<String>) -> usize {
     let implied = readings(journal);
-    let mut last: BTreeMap<Name, (i32, i64, Timestamp)> = BTreeMap::new();
+    let mut last: BTreeMap<Name, (i32, i64)> = BTreeMap::new();
     for record in derived {
-        let Outcome::Window(window) = &record.outcome else { continue };
+        let Outcome::Window(window) = &record.outcome else {
+            continue;
+        };
         let name = name(record, window);
-        let revision = last.get(&name).map_or(1, |(revision, ..)| revision + 1);
+        let revision = last.get(&name).map_or(1, |(revision, _)| revision + 1);
         let before = implied.get(&name).map_or(&[][..], Vec::as_slice);
         let values: Vec<f64> = before
             .iter()
-            .filter(|(offset, _)| *offset < record.origin.offset)
-            .map(|(_, value)| *value)
+            .filter(|(offset, ..)| *offset < record.origin.offset)
+            .map(|(.., value)| *value)
             .collect();
         if window.revision != revision || !agrees(window, &values) {
-            wrong.push(format!("window {name:?}, revision {revision} of {values:?}: {window:?}"));
+            wrong.push(format!(
+                "window {name:?}, revision {revision} of {values:?}: {window:?}"
+            ));
         }
-        last.insert(name, (revision, record.origin.offset, record.recorded_at));
+        last.insert(name, (revision, record.origin.offset));
     }
-    let ticks = journal.iter().rev();
-    let tick = ticks.into_iter().find_map(|record| match record.envelope.fact {
-        Fact::ClockTicked(_) if record.envelope.measured_at <= record.appended_at => {
-            Some((record.offset, record.envelope.measured_at))
-        }
-        _ => None,
-    });
-    let Some((tick, time)) = tick else { return derived.len() };
+    let Some(end) = journal.last() else { return derived.len() };
     for (name, readings) in &implied {
-        let pause = SIZES.iter().find(|(size, ..)| *size == name.3).map_or(Span::ZERO, |s| s.2);
-        let written = last.get(name);
-        let from = written.map_or(-1, |(_, offset, _)| *offset);
-        let unwritten = readings.iter().any(|(offset, _)| *offset > from && *offset < tick);
-        if unwritten && written.is_none_or(|(.., at)| *at + pause <= time) {
-            wrong.push(format!("window {name:?} was not written: {written:?}, last tick {time}"));
+        let from = last.get(name).map_or(-1, |(_, offset)| *offset);
+        let waits = |(offset, at, _): &&(i64, Timestamp, f64)| *offset > from && *at + LONGEST < end.appended_at;
+        if let Some(waiting) = readings.iter().find(waits) {
+            wrong.push(format!("window {name:?} still waits with {waiting:?}, at {}", end.appended_at));
         }
     }
     derived.len()
