@@ -1,6 +1,7 @@
 //! Journals for tests, and the ways to run them: at once, cut, restarted, restored from mixed checkpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -258,6 +259,18 @@ impl Shelf for MemoryShelf {
                 each(&key, stored.clone());
             }
         }
+        Ok(())
+    }
+
+    fn visit_range(&self, from: &str, to: &str, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        let versions = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let range = versions.range::<str, _>(bounds).filter(|_| from < to);
+        let found: Vec<_> = range
+            .filter_map(|(key, all)| all.last().map(|stored| (key.clone(), stored.clone())))
+            .collect();
+        drop(versions);
+        found.into_iter().for_each(|(key, stored)| each(&key, stored));
         Ok(())
     }
 }

@@ -55,6 +55,7 @@ impl Processor for Alerts {
     const NAME: &'static str = "alerts";
     const VERSION: u16 = 1;
     const REPEATS: bool = true;
+    const SHARE: usize = 3;
     type State = Subject;
 
     fn keys(&self, fact: &Envelope, wake: &mut Keys) {

@@ -22,6 +22,8 @@ const SLACK: Span = Span::days(1);
 /// So long after the horizon has passed them buckets are dropped: when all windows have been written that were waiting,
 /// and later than any replay from a checkpoint begins (at most an hour back), also where a policy moves the horizon far.
 const DROP_AFTER: Span = Span::hours(2);
+/// Load is told anew after so much recorded time.
+const STRETCH: Span = Span::seconds(5);
 /// How often buckets are dropped.
 const DROP_EVERY: Span = Span::minutes(5);
 
@@ -40,6 +42,12 @@ pub struct Context {
     dropped: Timestamp,
     /// Horizons, each with the recorded time at which what lies before it is dropped, oldest first.
     drops: Vec<(Timestamp, Timestamp)>,
+    /// Facts per second of recorded time, in the last completed stretch of at least 5 s: [`load`](Self::load).
+    load: u32,
+    /// When the stretch under way began.
+    stretch: Timestamp,
+    /// Facts recorded in it.
+    facts: u32,
     /// The version of this processor that speaks.
     pub active: Option<u16>,
     /// Policies, each with the recorded time since when it is in force, oldest first.
@@ -67,6 +75,9 @@ impl Context {
             horizon: Timestamp::MIN,
             dropped: Timestamp::MIN,
             drops: Vec::new(),
+            load: 0,
+            stretch: Timestamp::MIN,
+            facts: 0,
             active: None,
             policies: Vec::new(),
             offset: -1,
@@ -97,9 +108,33 @@ impl Context {
                 self.horizon.max(horizon)
             };
         }
+        self.measure();
         let horizon = self.horizon;
         let needed = self.policies.partition_point(|(since, _)| *since <= horizon);
         self.policies.drain(..needed.saturating_sub(1));
+    }
+
+    /// Counts a fact that the partition has recorded.
+    pub const fn count(&mut self) {
+        self.facts = self.facts.saturating_add(1);
+    }
+
+    /// How busy the partition is: facts per second of recorded time, over the last completed stretch of at least 5 s.
+    #[must_use]
+    pub const fn load(&self) -> u32 {
+        self.load
+    }
+
+    fn measure(&mut self) {
+        let passed = self.recorded - self.stretch;
+        if self.stretch > Timestamp::MIN && passed < STRETCH {
+            return;
+        }
+        if self.stretch > Timestamp::MIN {
+            let load = i64::from(self.facts).saturating_mul(Span::seconds(1).0) / passed.0.max(1);
+            self.load = u32::try_from(load).unwrap_or(u32::MAX);
+        }
+        (self.stretch, self.facts) = (self.recorded, 0);
     }
 
     /// The stretch of measured time whose buckets are to be dropped now, where there is one.
@@ -115,7 +150,7 @@ impl Context {
             self.drops.push((self.horizon, at));
         }
         let due = self.drops.partition_point(|(_, at)| *at <= self.recorded);
-        let (to, _) = self.drops.drain(..due).last()?;
+        let (to, _) = self.drops.drain(..due).next_back()?;
         let from = std::mem::replace(&mut self.dropped, to);
         Some((from, to))
     }
@@ -259,6 +294,25 @@ mod tests {
         assert_eq!(drop_at(2), None);
         assert_eq!(drop_at(9), Some((horizon(0), horizon(2))));
         assert_eq!(drop_at(11), Some((horizon(2), horizon(9))));
+    }
+
+    #[test]
+    fn load_is_told_once_per_stretch_of_recorded_time_and_ends_with_the_facts() {
+        let mut ctx = Context::new(nowhere());
+        for (t, facts, load) in [
+            (0, 900, 0),
+            (4, 600, 0),
+            (6, 0, 250),
+            (3, 50, 250),
+            (10, 200, 250),
+            (11, 0, 50),
+            (16, 9, 0),
+            (3_616, 0, 0),
+        ] {
+            ctx.tick(at(t), TickedBy::Process);
+            assert_eq!(ctx.load(), load, "tick at {t}");
+            (0..facts).for_each(|_| ctx.count());
+        }
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Kind {
     pub version: u16,
     /// The topic it writes.
     pub output: Topic,
+    /// How much of the memory for states it gets, beside the others.
+    pub share: usize,
     /// Starts it at a place.
     pub restore: fn(Place) -> Result<Box<dyn AnyTask>, LogError>,
 }
@@ -77,6 +79,7 @@ impl Kind {
             name: P::NAME,
             version: P::VERSION,
             output,
+            share: P::SHARE,
             restore: |place| Ok(Box::new(Task::restore(P::default(), place)?)),
         }
     }

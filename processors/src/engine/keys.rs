@@ -78,6 +78,14 @@ pub fn bucket(out: &mut String, kind: char, at: Timestamp, size: Span) {
     }
 }
 
+/// The kind and bucket that a state key begins with, where it has one.
+#[must_use]
+pub fn bucket_of(key: &str) -> Option<&str> {
+    let bytes = key.as_bytes();
+    let has = bytes.get(11) == Some(&b'/') && bytes[1] != b'/';
+    has.then(|| &key[..11])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +103,15 @@ mod tests {
         assert!(moments.map(text).is_sorted_by(|a, b| a <= b && a.len() == 11));
         assert_eq!(text(0), text(minute - 1));
         assert!(text(-1) < text(0));
+    }
+
+    #[test]
+    fn the_bucket_is_read_back_from_a_state_key() {
+        let key = text(0) + "/p1/s1/spo2";
+        assert_eq!(bucket_of(&key), Some(text(0).as_str()));
+        for key in ["a/patient-1/spo2", "v/123456789/s1", "r/p", "", "s8000000000"] {
+            assert_eq!(bucket_of(key), None, "{key}");
+        }
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! States of keys: hot in memory, the rest on the shelf.
 
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+
 use eventlog::{LogError, Offset, Shelf, Stored};
-use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use schemas::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
+use super::keys;
 use super::processor::Deadlines;
+
+/// So many buckets it is known of whether the shelf holds anything in them.
+const BUCKETS: usize = 4096;
 
 /// One key in memory.
 #[derive(Debug)]
@@ -34,10 +41,13 @@ impl<S> Slot<S> {
     }
 }
 
-/// Keys in memory. The order of the map is never used.
+/// Keys in memory. The order of the table is never used.
 #[derive(Debug)]
 pub(crate) struct Store<S> {
-    slots: HashMap<SmolStr, Slot<S>>,
+    slots: HashTable<Slot<S>>,
+    hasher: DefaultHashBuilder,
+    /// Buckets of time, and whether the shelf may hold a key of it that is not in memory.
+    buckets: BTreeMap<SmolStr, bool>,
     dirty: Vec<SmolStr>,
     /// Clean and equal to the default: nothing to remember once the checkpoint stands.
     forgotten: Vec<SmolStr>,
@@ -48,7 +58,9 @@ pub(crate) struct Store<S> {
 impl<S> Default for Store<S> {
     fn default() -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            buckets: BTreeMap::new(),
             dirty: Vec::new(),
             forgotten: Vec::new(),
             round: 0,
@@ -60,25 +72,33 @@ impl<S> Default for Store<S> {
 impl<S: Default + PartialEq + Serialize + DeserializeOwned> Store<S> {
     /// The slot of a key, from memory or from the shelf, and the list that [`Slot::touch`] wants.
     pub(crate) fn slot(&mut self, key: &str, shelf: &dyn Shelf) -> Result<(&mut Slot<S>, &mut Vec<SmolStr>), LogError> {
-        let slot = match self.slots.entry_ref(key) {
-            EntryRef::Occupied(there) => there.into_mut(),
-            EntryRef::Vacant(vacant) => {
-                let (applied, state) = match shelf.get(key)? {
+        let hasher = &self.hasher;
+        let hash = hasher.hash_one(key);
+        let rehash = |slot: &Slot<S>| hasher.hash_one(slot.key.as_str());
+        let slot = match self.slots.entry(hash, |slot| slot.key == key, rehash) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(vacant) => {
+                let stored = if may_hold(&mut self.buckets, key, shelf)? {
+                    shelf.get(key)?
+                } else {
+                    None
+                };
+                let (applied, state) = match stored {
                     None => (-1, S::default()),
                     Some(stored) => (stored.applied, open(key, &stored)?),
                 };
-                let weight = (size_of::<Slot<S>>() + 2 * key.len() + 32) as u32;
+                let weight = weight::<S>(key, 0);
                 self.bytes += weight as usize;
-                let key = SmolStr::new(key);
-                vacant.insert(Slot {
-                    key,
+                let slot = Slot {
+                    key: SmolStr::new(key),
                     applied,
                     state,
                     indexed: Deadlines::default(),
                     dirty: false,
                     used: 0,
                     weight,
-                })
+                };
+                vacant.insert(slot).into_mut()
             }
         };
         slot.used = self.round;
@@ -99,7 +119,8 @@ impl<S: Default + PartialEq + Serialize + DeserializeOwned> Store<S> {
     pub(crate) fn sweep(&mut self, from: &str, to: &str, offset: Offset, shelf: &dyn Shelf) -> Result<(), LogError> {
         let mut keys: Vec<SmolStr> = self
             .slots
-            .keys()
+            .iter()
+            .map(|slot| &slot.key)
             .filter(|key| (from..to).contains(&key.as_str()))
             .cloned()
             .collect();
@@ -130,9 +151,12 @@ impl<S: Default + PartialEq + Serialize + DeserializeOwned> Store<S> {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable();
         for key in dirty {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            let hash = self.hasher.hash_one(key.as_str());
+            let Some(slot) = self.slots.find_mut(hash, |slot| slot.key == key) else {
+                continue;
+            };
             slot.dirty = false;
-            let weight = (size_of::<Slot<S>>() + 2 * key.len() + 32 + heap(&slot.state)) as u32;
+            let weight = weight::<S>(&key, heap(&slot.state));
             self.bytes = self.bytes - slot.weight as usize + weight as usize;
             slot.weight = weight;
             let value = if slot.state == S::default() {
@@ -151,18 +175,20 @@ impl<S: Default + PartialEq + Serialize + DeserializeOwned> Store<S> {
         }
     }
 
-    /// Lets clean slots go: those with nothing to remember, and, above the budget, those not used since the last call,
-    /// then any. Only what the shelf holds may be let go: after a commit.
-    pub(crate) fn evict(&mut self, budget: usize) {
+    /// Lets clean slots go: those with nothing to remember, those not used since the last call whose bucket is `cold`,
+    /// and, above the budget, all not used since the last call, then any. Only what the shelf holds may be let go: after
+    /// a commit.
+    pub(crate) fn evict(&mut self, budget: usize, cold: impl Fn(&str) -> bool) {
         for key in std::mem::take(&mut self.forgotten) {
-            if let EntryRef::Occupied(there) = self.slots.entry_ref(key.as_str())
-                && !there.get().dirty
-                && there.get().state == S::default()
-            {
-                self.bytes -= there.remove().weight as usize;
+            let hash = self.hasher.hash_one(key.as_str());
+            let empty = |slot: &Slot<S>| slot.key == key && !slot.dirty && slot.state == S::default();
+            if let Ok(there) = self.slots.find_entry(hash, empty) {
+                self.bytes -= there.get().weight as usize;
+                there.remove();
             }
         }
         let round = self.round;
+        self.keep(|slot| slot.used == round || !cold(&slot.key));
         if self.bytes > budget {
             self.keep(|slot| slot.used == round);
         }
@@ -174,13 +200,48 @@ impl<S: Default + PartialEq + Serialize + DeserializeOwned> Store<S> {
 
     fn keep(&mut self, wanted: impl Fn(&Slot<S>) -> bool) {
         let mut bytes = 0;
-        self.slots.retain(|_, slot| {
+        let buckets = &mut self.buckets;
+        self.slots.retain(|slot| {
             let stays = slot.dirty || wanted(slot);
-            bytes += if stays { slot.weight as usize } else { 0 };
+            if stays {
+                bytes += slot.weight as usize;
+            } else if let Some(held) = keys::bucket_of(&slot.key).and_then(|bucket| buckets.get_mut(bucket)) {
+                *held = true;
+            }
             stays
         });
         self.bytes = bytes;
+        let hasher = &self.hasher;
+        if self.slots.capacity() > 4 * self.slots.len().max(64) {
+            let fits = 2 * self.slots.len();
+            self.slots.shrink_to(fits, |slot| hasher.hash_one(slot.key.as_str()));
+        }
     }
+}
+
+/// What a slot takes up: itself in a table that is two thirds full, its key, and what its state holds.
+const fn weight<S>(key: &str, heap: usize) -> u32 {
+    (size_of::<Slot<S>>() * 3 / 2 + key.len() + 24 + heap) as u32
+}
+
+/// Whether the shelf may hold a key that is not in memory. A bucket that had nothing when it was first asked for has
+/// nothing until a slot of it is let go: what has just begun need not be looked up key by key.
+fn may_hold(buckets: &mut BTreeMap<SmolStr, bool>, key: &str, shelf: &dyn Shelf) -> Result<bool, LogError> {
+    let Some(bucket) = keys::bucket_of(key) else {
+        return Ok(true);
+    };
+    if let Some(held) = buckets.get(bucket) {
+        return Ok(*held);
+    }
+    let mut held = false;
+    // '0' is the byte after '/'.
+    let (from, to) = (format!("{bucket}/"), format!("{bucket}0"));
+    shelf.visit_range(&from, &to, &mut |_, _| held = true)?;
+    if buckets.len() >= BUCKETS {
+        buckets.clear();
+    }
+    buckets.insert(SmolStr::new(bucket), held);
+    Ok(held)
 }
 
 /// A state as stored: its deadlines in front, so that they are found without reading the rest.

@@ -32,6 +32,8 @@ use super::store::{self, Store};
 pub const RHYTHM: Span = Span::seconds(30);
 /// Recorded time never moves further than this between two checkpoints: a replay then finds every bucket it needs.
 const CHECKPOINT_WITHIN: Span = Span::hours(1);
+/// So long after its end a bucket that is not used is let go from memory.
+const COLD_AFTER: Span = Span::seconds(10);
 /// Keys of the engine's own memory: from here …
 const ENGINE_FROM: &str = "r";
 /// … up to here.
@@ -239,8 +241,23 @@ impl<P: Processor> Task<P> {
     /// After a checkpoint that was committed: lets go what the budget does not allow.
     fn settle(&mut self) {
         if !std::mem::replace(&mut self.settled, true) {
-            self.seen.evict(self.budget / 2);
-            self.states.evict(self.budget.saturating_sub(self.seen.bytes()));
+            // A bucket of the past is asked for again only by what comes late.
+            let past = |kind, size| {
+                let mut text = String::new();
+                keys::bucket(&mut text, kind, self.context.recorded - size - COLD_AFTER, size);
+                text
+            };
+            // Where nothing need be let go there may be no shelf.
+            let bounded = self.budget < usize::MAX;
+            let cold = |bounds: &[String], key: &str| {
+                bounded && bounds.iter().any(|to| key[..1] == to[..1] && key < to.as_str())
+            };
+            let (seen, states): (_, Vec<_>) = ([past('s', SEGMENT)], {
+                P::BUCKETS.iter().map(|(kind, size)| past(*kind, *size)).collect()
+            });
+            self.seen.evict(self.budget / 2, |key| cold(&seen, key));
+            let budget = self.budget.saturating_sub(self.seen.bytes());
+            self.states.evict(budget, |key| cold(&states, key));
         }
     }
 
@@ -272,7 +289,10 @@ impl<P: Processor> Task<P> {
                 self.tick(record.envelope.measured_at, tick.by, outputs)
             }
             Fact::ClockTicked(_) => Ok(()),
-            _ => self.fact(record, outputs),
+            _ => {
+                self.context.count();
+                self.fact(record, outputs)
+            }
         }
     }
 

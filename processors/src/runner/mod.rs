@@ -33,7 +33,7 @@ pub struct Options {
     pub read: Limit,
     /// Bytes of states that all tasks together keep in memory.
     pub state_bytes: usize,
-    /// How often states are saved. A restart replays what came since.
+    /// How often states are saved; up to six times as seldom where many change. A restart replays what came since.
     pub checkpoint_every: Duration,
     /// After how many journal records states are saved at the latest.
     pub checkpoint_records: usize,
@@ -53,7 +53,7 @@ impl Default for Options {
                 records: 1024,
                 bytes: 1 << 20,
             },
-            state_bytes: 64 << 20,
+            state_bytes: 192 << 20,
             checkpoint_every: Duration::from_secs(5),
             checkpoint_records: 200_000,
             tick: true,
@@ -104,7 +104,8 @@ async fn run_these(
     if let Some(asked) = partitions.iter().find(|p| **p >= there) {
         return Err(RunError::NoSuchPartition { asked: *asked, there });
     }
-    let budget = options.state_bytes / (partitions.len() * kinds.len()).max(1);
+    let shares: usize = kinds.iter().map(|kind| kind.share).sum();
+    let unit = options.state_bytes / (partitions.len() * shares).max(1);
     let mut tasks = JoinSet::new();
     for partition in &partitions {
         for kind in kinds {
@@ -114,7 +115,7 @@ async fn run_these(
                 log: Arc::clone(&log),
                 clock: Arc::clone(&clock),
                 options: options.clone(),
-                budget,
+                budget: unit * kind.share,
                 shutdown: shutdown.clone(),
             };
             tasks.spawn(place.keep());

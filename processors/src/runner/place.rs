@@ -23,6 +23,15 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 /// How often a newer version looks how far the older one has come.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// States changed over and over are saved the more seldom the more they are: at `checkpoint_every` up to so many …
+const MANY: usize = 500;
+/// … and at most so many times as seldom.
+const STRETCHED: usize = 6;
+/// Where memory is short, states are saved after so long, …
+const PRESSED: Duration = Duration::from_secs(1);
+/// … or after so many records.
+const PRESSED_RECORDS: i64 = 10_000;
+
 /// All that a task's shell needs.
 pub(super) struct Keeper {
     pub(super) kind: Kind,
@@ -374,10 +383,13 @@ impl Keeper {
 
     fn checkpoint_is_due(&self, life: &Life) -> bool {
         let (at, position) = life.checkpointed;
+        let (passed, records) = (at.elapsed(), life.task.position() - position);
+        let stretched = (life.task.dirty() / MANY).clamp(1, STRETCHED) as u32;
         life.task.dirty() > 0
-            && (at.elapsed() >= self.options.checkpoint_every
-                || life.task.position() - position >= self.options.checkpoint_records as i64
-                || life.task.resident() > self.budget)
+            && (passed >= self.options.checkpoint_every * stretched
+                || records >= self.options.checkpoint_records as i64
+                // Saving lets memory go, but not at every step.
+                || life.task.resident() > self.budget && (passed >= PRESSED || records >= PRESSED_RECORDS))
     }
 
     async fn commit(&self, life: &mut Life, mut work: Work, checkpoint: bool) -> Result<(), LogError> {

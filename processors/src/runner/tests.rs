@@ -365,17 +365,23 @@ async fn a_new_version_speaks_after_the_old_one_has_said_everything() {
     let new = house.start(&NEW);
     let board = house.options.board.clone();
     // it catches up in silence, takes the word at n, and waits
-    house.until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position >= n)).await;
+    house
+        .until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position >= n))
+        .await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(house.derived(Topic::Alerts, 0).await.is_empty());
     assert_eq!(house.log.reached(Topic::Alerts, 0).await.unwrap().journal, 0);
     house.options.board = Board::default();
     let old = house.start(&OLD);
-    house.until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position > n)).await;
+    house
+        .until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position > n))
+        .await;
     let mut later = Journal::default();
     later.alarm("p", "s", Span::seconds(100), AlarmCode::Fall);
     house.tell(0, &later).await;
-    house.until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position > n + 1)).await;
+    house
+        .until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position > n + 1))
+        .await;
     let said = house.derived(Topic::Alerts, 0).await;
     assert_eq!(said.len(), 10, "nine by the old version, one by the new");
     let by = |version, at: usize| said[at].0.id == Derived::id_of("alerts", version, &said[at].0.origin);

@@ -1,8 +1,14 @@
 //! Windows of 1 minute, 5 minutes, 1 hour and 1 day over each (patient, sensor, metric), revised as data comes in.
 //!
 //! A window is written at ticks: at the first tick after its first reading, then while it is open at most every
-//! 5, 10, 20 or 30 s (by size), at once when its interval ends in recorded time, and, when late data re-opens it, as
-//! `revised`, as seldom as while it was open. Every new reading counts, whatever its quality (the mean quality is in the
+//! 2, 4, 8 or 15 s (by size), at once when its interval ends in recorded time, and, when late data re-opens it, as
+//! `revised`, as seldom as while it was open.
+//!
+//! Under load ([`Context::load`]) these pauses grow with the load, from 25 facts per second and partition on, up to 60 s
+//! (1 and 5 min) or 120 s (1 h and 1 day), and a first reading waits as long: a minute is then written when it is
+//! complete. A window that waits is looked at again at least every 30 s, so all is written soon after the load has ended.
+//!
+//! Every new reading counts, whatever its quality (the mean quality is in the
 //! window). Coverage compares with the rhythm that the sensor had promised by its newest reading in the window: one
 //! reading every 30 s from its first status message on; without a promise there is none.
 //!
@@ -48,17 +54,29 @@ struct Window {
     dirty: bool,
     /// Written after its interval had ended.
     complete: bool,
-    written_at: Timestamp,
+    /// Recorded time when it was last written; before that, of its first reading.
+    since: Timestamp,
+    /// While it has changed: to be looked at then.
+    look: Timestamp,
 }
 
-/// How long a window is left alone after it was written.
-const fn throttle(size: WindowSize) -> Span {
-    Span::seconds(match size {
-        WindowSize::Minute => 5,
-        WindowSize::FiveMinutes => 10,
-        WindowSize::Hour => 20,
-        WindowSize::Day => 30,
-    })
+/// Up to so many facts per second a partition is at rest.
+const REST: u32 = 25;
+/// Pauses do not grow beyond so many times their length at rest.
+const MOST: u32 = 30;
+/// A window that waits is looked at again after so long.
+const LOOK: Span = Span::seconds(30);
+
+/// How long a window is left alone after it was written, at so many facts per second.
+fn pause(size: WindowSize, load: u32) -> Span {
+    let (at_rest, longest) = match size {
+        WindowSize::Minute => (2, 60),
+        WindowSize::FiveMinutes => (4, 60),
+        WindowSize::Hour => (8, 120),
+        WindowSize::Day => (15, 120),
+    };
+    let grown = Span::seconds(at_rest).0 * i64::from(load.clamp(REST, MOST * REST)) / i64::from(REST);
+    Span(grown).min(Span::seconds(longest))
 }
 
 /// Whether readings of a metric are aggregated: waveforms and events are not.
@@ -88,6 +106,7 @@ impl Processor for Windows {
     const NAME: &'static str = "windows";
     const VERSION: u16 = 1;
     const RHYTHM: bool = true;
+    const SHARE: usize = 6;
     const BUCKETS: &'static [(char, Span)] = &KINDS;
     type State = State;
 
@@ -114,12 +133,12 @@ impl Processor for Windows {
                 ..
             } => {
                 if let Some(reading) = counted(&recorded.envelope) {
-                    state.add(key, &recorded.envelope, reading, expected_every);
+                    state.add(key, &recorded.envelope, reading, expected_every, ctx);
                 }
                 Step::quiet(state)
             }
             Input::Deadline => {
-                let outcomes = state.write(ctx.recorded);
+                let outcomes = state.write(ctx);
                 Step { state, outcomes }
             }
         }
@@ -138,7 +157,7 @@ impl Processor for Windows {
 }
 
 impl State {
-    fn add(&mut self, key: &str, fact: &Envelope, reading: &Reading, expected_every: Option<Span>) {
+    fn add(&mut self, key: &str, fact: &Envelope, reading: &Reading, expected_every: Option<Span>, ctx: &Context) {
         let sizes: &[WindowSize] = match key.as_bytes().first() {
             Some(b'5') => &[WindowSize::Minute, WindowSize::FiveMinutes],
             Some(b'h') => &[WindowSize::Hour],
@@ -163,32 +182,41 @@ impl State {
                     let window = &mut self.windows[i];
                     window.readings.merge(&one);
                     window.expected_every = expected_every;
-                    window.dirty = true;
+                    if !std::mem::replace(&mut window.dirty, true) {
+                        window.wait(ctx);
+                    }
                 }
-                Err(i) => self
-                    .windows
-                    .insert(i, Window::new(*size, start, one.clone(), expected_every)),
+                Err(i) => {
+                    self.windows.reserve_exact(1);
+                    let mut window = Window::new(*size, start, one.clone(), expected_every, ctx.recorded);
+                    window.wait(ctx);
+                    self.windows.insert(i, window);
+                }
             }
         }
     }
 
     /// Writes every window whose time has come.
-    fn write(&mut self, recorded: Timestamp) -> Vec<Outcome> {
+    fn write(&mut self, ctx: &Context) -> Vec<Outcome> {
         let Some((sensor_id, metric)) = &self.series else {
             return Vec::new();
         };
-        let due = |window: &&mut Window| window.deadline().is_some_and(|at| at <= recorded);
         let written = self
             .windows
             .iter_mut()
-            .filter(due)
-            .map(|w| w.write(sensor_id, *metric, recorded));
+            .filter_map(|w| w.is_due(ctx).then(|| w.write(sensor_id, *metric, ctx.recorded)));
         written.map(Outcome::Window).collect()
     }
 }
 
 impl Window {
-    const fn new(size: WindowSize, start: Timestamp, readings: Aggregate, expected_every: Option<Span>) -> Self {
+    const fn new(
+        size: WindowSize,
+        start: Timestamp,
+        readings: Aggregate,
+        expected_every: Option<Span>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             size,
             start,
@@ -197,7 +225,8 @@ impl Window {
             revision: 0,
             dirty: true,
             complete: false,
-            written_at: Timestamp::MIN,
+            since: now,
+            look: now,
         }
     }
 
@@ -205,15 +234,37 @@ impl Window {
         self.start + self.size.span()
     }
 
+    /// When it is to be written for what has changed, as things are now.
+    fn due(&self, ctx: &Context) -> Timestamp {
+        if self.revision == 0 && ctx.load() <= REST {
+            return self.since;
+        }
+        self.since + pause(self.size, ctx.load())
+    }
+
+    fn wait(&mut self, ctx: &Context) {
+        self.look = self.due(ctx).min(ctx.recorded + LOOK);
+    }
+
+    /// When its interval ends, where it had not ended at its first reading and has not been written as complete.
+    fn ending(&self) -> Option<Timestamp> {
+        (!self.complete && self.end() > self.since).then(|| self.end())
+    }
+
     fn deadline(&self) -> Option<Timestamp> {
-        let throttled = match (self.dirty, self.revision) {
-            (false, _) => None,
-            // any tick
-            (true, 0) => Some(Timestamp::MIN),
-            (true, _) => Some(self.written_at + throttle(self.size)),
-        };
-        let ended = (!self.complete).then(|| self.end());
-        throttled.into_iter().chain(ended).min()
+        self.dirty.then_some(self.look).into_iter().chain(self.ending()).min()
+    }
+
+    /// Whether its time has come; one that is looked at too early waits on.
+    fn is_due(&mut self, ctx: &Context) -> bool {
+        if self.ending().is_some_and(|end| end <= ctx.recorded) {
+            return true;
+        }
+        if !self.dirty || self.look > ctx.recorded {
+            return false;
+        }
+        self.wait(ctx);
+        self.look <= ctx.recorded
     }
 
     fn write(&mut self, sensor_id: &SensorId, metric: Metric, recorded: Timestamp) -> WindowRevised {
@@ -225,7 +276,7 @@ impl Window {
         self.complete |= status == WindowStatus::Complete;
         self.revision = self.revision.saturating_add(1);
         self.dirty = false;
-        self.written_at = recorded;
+        self.since = recorded;
         let ((min, max), (first, last)) = (self.readings.range(), self.readings.ends());
         WindowRevised {
             sensor_id: sensor_id.clone(),

@@ -31,8 +31,8 @@ fn a_window_is_written_at_the_next_tick_then_seldom_then_when_it_ends() {
     let windows = told(&journal);
     use WindowStatus::{Complete, Open};
     let minutes = of(&windows, WindowSize::Minute);
-    let opens = (0..12).map(|n| (n + 1, Open, i64::from(5 * n + 1)));
-    assert_eq!(minutes, opens.chain([(13, Complete, 60)]).collect::<Vec<_>>());
+    let opens = (0..30).map(|n| (n + 1, Open, i64::from(2 * n + 1)));
+    assert_eq!(minutes, opens.chain([(31, Complete, 60)]).collect::<Vec<_>>());
     let last = windows.iter().rfind(|w| w.size == WindowSize::Minute).unwrap();
     assert_eq!(
         (last.min, last.max, last.first, last.last, last.mean),
@@ -41,9 +41,71 @@ fn a_window_is_written_at_the_next_tick_then_seldom_then_when_it_ends() {
     assert_eq!((last.start, last.end), (START, START + Span::minutes(1)));
     assert!((last.sd - (60.0_f64 * 61.0 / 12.0).sqrt()).abs() < 1e-9);
     assert_eq!((last.quality, last.coverage), (Some(97.0), None));
-    assert_eq!(of(&windows, WindowSize::FiveMinutes).len(), 7, "every ten seconds");
-    assert_eq!(of(&windows, WindowSize::Hour).len(), 4, "at 0, 20, 40 and 60 s");
-    assert_eq!(of(&windows, WindowSize::Day).len(), 3, "at 0, 30 and 60 s");
+    assert_eq!(of(&windows, WindowSize::FiveMinutes).len(), 16, "every four seconds");
+    assert_eq!(of(&windows, WindowSize::Hour).len(), 9, "every eight seconds");
+    assert_eq!(of(&windows, WindowSize::Day).len(), 5, "at 0, 15, 30, 45 and 60 s");
+}
+
+/// A journal in which `others` other series have a reading each second of a minute, and p/s one every ten seconds in its second half.
+fn under_load(others: usize) -> Journal {
+    let mut journal = Journal::start();
+    for second in 0..60 {
+        for n in 0..others {
+            journal.reading(&format!("q{n}"), "t", HR, Span::seconds(second), 60.0);
+        }
+        if second >= 30 && second % 10 == 0 {
+            journal.reading("p", "s", HR, Span::seconds(second), 70.0);
+        }
+        journal.tick(Span::seconds(second));
+    }
+    journal
+}
+
+fn of_s(journal: &Journal) -> Vec<WindowRevised> {
+    let mut windows = told(journal);
+    windows.retain(|window| window.sensor_id.as_str() == "s");
+    windows
+}
+
+#[test]
+fn under_load_a_minute_is_written_when_it_is_complete_and_longer_windows_seldom() {
+    use WindowStatus::{Complete, Open};
+    let mut journal = under_load(400);
+    assert_eq!(of_s(&journal), [], "all wait");
+    journal.ticks(60, 62);
+    let told = of_s(&journal);
+    assert_eq!(of(&told, WindowSize::Minute), [(1, Complete, 3)]);
+    assert_eq!(told.len(), 1, "the others wait");
+    journal.ticks(63, 100);
+    let told = of_s(&journal);
+    for size in [WindowSize::FiveMinutes, WindowSize::Hour, WindowSize::Day] {
+        assert_eq!(of(&told, size), [(1, Open, 3)], "soon after the load has ended");
+    }
+}
+
+#[test]
+fn a_little_load_makes_pauses_a_little_longer() {
+    let told = of_s(&under_load(100));
+    let minutes = of(&told, WindowSize::Minute);
+    assert!(minutes.len() == 3, "{minutes:?}");
+    let days = of(&told, WindowSize::Day);
+    assert!(days.len() <= 1, "{days:?}");
+}
+
+#[test]
+fn a_backlog_under_load_is_gathered_before_it_is_written() {
+    let mut journal = under_load(400);
+    for n in 0..50 {
+        journal.reading("p", "s", HR, Span::seconds(-7_200 + n), 70.0);
+        journal.tick(Span::seconds(60 + n / 10));
+    }
+    journal.ticks(70, 110);
+    let told = of_s(&journal);
+    let of_then = told
+        .iter()
+        .filter(|w| w.start == START - Span::hours(2) && w.size == WindowSize::Minute);
+    let of_then: Vec<_> = of_then.map(|w| (w.status, w.count)).collect();
+    assert_eq!(of_then, [(WindowStatus::Complete, 50)]);
 }
 
 #[test]

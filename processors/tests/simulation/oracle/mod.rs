@@ -32,6 +32,10 @@ pub(crate) struct House {
     /// Nothing measured before this is applied any more, whatever lateness says by now.
     gone: Option<Timestamp>,
     policies: Vec<(Option<Timestamp>, Policy)>,
+    /// Facts per second of recorded time, over the last stretch of at least 5 s between two ticks.
+    pub(crate) load: i64,
+    /// When the stretch under way began, and how many facts it has so far.
+    stretch: (Option<Timestamp>, i64),
     /// The greatest activated version, by processor.
     pub(crate) versions: BTreeMap<String, u16>,
 }
@@ -46,7 +50,8 @@ impl House {
                 *version = it.version.max(*version);
             }
             Fact::ClockTicked(ClockTicked { by }) => return self.tick(record, *by),
-            _ => {}
+            Fact::Unknown { .. } | Fact::Sealed(_) => {}
+            _ => self.stretch.1 += 1,
         }
         false
     }
@@ -63,6 +68,14 @@ impl House {
                 Some(last) if at - last <= Span::seconds(5) => self.ingest = Some(at),
                 _ => (self.ingest, self.silence_from) = (Some(at), Some(at)),
             }
+        }
+        match (self.stretch.0, self.recorded) {
+            (None, _) => self.stretch = (self.recorded, 0),
+            (Some(began), Some(now)) if now - began >= Span::seconds(5) => {
+                self.load = self.stretch.1 * 1_000_000 / (now - began).0;
+                self.stretch = (Some(now), 0);
+            }
+            _ => {}
         }
         let kept = self.recorded.map(|now| now - self.lateness() - Span::days(1));
         self.gone = self.gone.max(kept);

@@ -11,11 +11,12 @@ use schemas::time::{Span, Timestamp};
 
 use super::{House, Once, Told};
 
-const SIZES: [(WindowSize, Span, Span); 4] = [
-    (WindowSize::Minute, Span::minutes(1), Span::seconds(5)),
-    (WindowSize::FiveMinutes, Span::minutes(5), Span::seconds(10)),
-    (WindowSize::Hour, Span::hours(1), Span::seconds(20)),
-    (WindowSize::Day, Span::days(1), Span::seconds(30)),
+/// Length, pause at rest, longest pause, in seconds.
+const SIZES: [(WindowSize, Span, i64, i64); 4] = [
+    (WindowSize::Minute, Span::minutes(1), 2, 60),
+    (WindowSize::FiveMinutes, Span::minutes(5), 4, 60),
+    (WindowSize::Hour, Span::hours(1), 8, 120),
+    (WindowSize::Day, Span::days(1), 15, 120),
 ];
 
 /// Patient, sensor, metric, size, start.
@@ -31,7 +32,10 @@ struct Window {
     changed: bool,
     revision: i32,
     complete: bool,
-    written_at: Timestamp,
+    /// When it was last written, or first heard of.
+    since: Timestamp,
+    /// When it is to be looked at, while it waits.
+    look: Timestamp,
 }
 
 /// Every window that must be written, at the tick that does it.
@@ -45,7 +49,7 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
         if house.take(record) {
             let now = house.recorded.unwrap_or(Timestamp::MIN);
             for (name, window) in &mut windows {
-                if window.is_due(name, now) {
+                if window.is_due(name, now, house.load) {
                     told.push((record.offset, Outcome::Window(window.write(name, now))));
                 }
             }
@@ -58,7 +62,8 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
                     continue;
                 }
                 let promise = promised.contains(&(fact.key.clone(), reading.sensor_id.to_string()));
-                for (n, (_, length, _)) in SIZES.iter().enumerate() {
+                let now = house.recorded.unwrap_or(Timestamp::MIN);
+                for (n, (_, length, ..)) in SIZES.iter().enumerate() {
                     let start = Timestamp(fact.measured_at.0.div_euclid(length.0) * length.0);
                     let name = (
                         fact.key.text().to_string(),
@@ -72,7 +77,13 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
                         .readings
                         .push((fact.measured_at, fact.id, reading.value, reading.quality));
                     window.example = Some(reading.clone());
-                    (window.promised, window.changed) = (promise, true);
+                    window.promised = promise;
+                    if window.readings.len() == 1 {
+                        window.since = now;
+                    }
+                    if !std::mem::replace(&mut window.changed, true) {
+                        window.look = window.due(n, house.load).min(now + Span::seconds(30));
+                    }
                 }
             }
             _ => {}
@@ -82,16 +93,33 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
 }
 
 impl Window {
-    /// At ticks: at the first after its first reading, when its interval has ended, and when it has changed and was left
-    /// alone long enough.
-    fn is_due(&self, name: &Name, now: Timestamp) -> bool {
-        let (_, length, pause) = SIZES[name.3];
-        let ended = !self.complete && name.4 + length <= now;
-        ended || self.changed && (self.revision == 0 || self.written_at + pause <= now)
+    /// When a change is to be written at this load: at rest a first reading at once, else after the pause.
+    fn due(&self, n: usize, load: i64) -> Timestamp {
+        let (_, _, at_rest, longest) = SIZES[n];
+        let grown = at_rest * 1_000_000 * load.clamp(25, 750) / 25;
+        match (self.revision, load) {
+            (0, ..=25) => self.since,
+            _ => self.since + Span(grown.min(longest * 1_000_000)),
+        }
+    }
+
+    /// At ticks: when its interval has ended, and when it has changed and was left alone long enough, for which it is
+    /// looked at every 30 s at least.
+    fn is_due(&mut self, name: &Name, now: Timestamp, load: i64) -> bool {
+        let end = name.4 + SIZES[name.3].1;
+        if !self.complete && self.since < end && end <= now {
+            return true;
+        }
+        if !self.changed || now < self.look {
+            return false;
+        }
+        let due = self.due(name.3, load);
+        self.look = due.min(now + Span::seconds(30));
+        due <= now
     }
 
     fn write(&mut self, name: &Name, now: Timestamp) -> WindowRevised {
-        let (size, length, _) = SIZES[name.3];
+        let (size, length, ..) = SIZES[name.3];
         let (start, end) = (name.4, name.4 + length);
         let status = match (now < end, self.complete) {
             (true, _) => WindowStatus::Open,
@@ -101,7 +129,7 @@ impl Window {
         self.complete |= status == WindowStatus::Complete;
         self.changed = false;
         self.revision += 1;
-        self.written_at = now;
+        self.since = now;
         let n = self.readings.len() as f64;
         let values = || self.readings.iter().map(|r| r.2);
         let mean = values().sum::<f64>() / n;
