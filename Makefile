@@ -1,5 +1,5 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up build test lint bench sim kill-loop tools
+.PHONY: up build test lint bench sim simulate kill-loop tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
@@ -22,10 +22,14 @@ lint: tools              ## format and clippy, where they are installed
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
 	 else echo "NOT RUN: cargo deny (cargo install cargo-deny)"; fi
 
-bench: tools             ## the figures of the budget
-	cargo bench --locked -p benches
+bench: build             ## what each room costs, then the real binary under load (BENCH="--open 60")
+	cargo bench --locked -p benches --bench micro
+	cargo run --release --locked -p benches --bin fajma-bench -- $(BENCH)
 
-sim: build               ## simulated patients against a running server (SIM="--patients 100 --rate 500 --to http://…")
+sim: tools               ## simulated worlds with faults against a plain oracle (SEEDS=n; FAJMA_SEED=n replays one)
+	FAJMA_SEEDS=$(or $(SEEDS),1000) cargo test --locked -p processors --features conformance --test simulation -- --nocapture
+
+simulate: build          ## simulated patients against a running server (SIM="--patients 100 --rate 500 --to http://…")
 	$(FAJMA) simulate $(or $(SIM),--patients 10 --rate 20 --to mqtt://127.0.0.1:1883)
 
 kill-loop: tools         ## the server killed 50 times under load, then every promise checked (KILLS=n SEED=n)

@@ -57,6 +57,10 @@ pub struct Supervisor {
     pub longest_pause: Time,
     /// After this long without failure the next pause is the first again.
     pub calm_after: Time,
+    /// After so long without a tick in the log, the watchdog is not fed.
+    pub stalled_after: Time,
+    /// After so long with a failing role, the watchdog is not fed.
+    pub hopeless_after: Time,
 }
 
 /// How the program stops.

@@ -98,7 +98,9 @@ impl<'de> Deserialize<'de> for Off<Size> {
 fn or_off<'de, T, D: Deserializer<'de>>(from: D, read: fn(&str) -> Result<T, String>) -> Result<Off<T>, D::Error> {
     match String::deserialize(from)?.as_str() {
         "off" => Ok(Off(None)),
-        text => read(text).map(|value| Off(Some(value))).map_err(serde::de::Error::custom),
+        text => read(text)
+            .map(|value| Off(Some(value)))
+            .map_err(serde::de::Error::custom),
     }
 }
 

@@ -423,7 +423,8 @@ pub async fn run(config: Config, demo: usize, json: bool) -> Result<(), Failure>
     }
     greet(&server, demo, json)?;
     let stop = CancellationToken::new();
-    let watchdog = tokio::spawn(notify::watchdog(stop.clone()));
+    let (running, options) = (Arc::clone(&server.running), config.supervisor.clone());
+    let watchdog = tokio::spawn(notify::watchdog(stop.clone(), move || running.stuck(&options)));
     if server.ready(Duration::from_secs(60)).await.is_ok() {
         tracing::info!(http = %server.http, "ready");
     }

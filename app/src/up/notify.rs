@@ -15,8 +15,8 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog, where there is one, at twice the pace that it asks for.
-pub async fn watchdog(stop: CancellationToken) {
+/// Feeds the watchdog, where there is one, at twice the pace that it asks for, as long as `stuck` finds nothing.
+pub async fn watchdog(stop: CancellationToken, stuck: impl Fn() -> Option<String>) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return;
     };
@@ -24,7 +24,10 @@ pub async fn watchdog(stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => tell(&[NotifyState::Watchdog]),
+            () = tokio::time::sleep(every) => match stuck() {
+                None => tell(&[NotifyState::Watchdog]),
+                Some(why) => tracing::error!(why, "stuck: the watchdog is not fed"),
+            },
         }
     }
 }

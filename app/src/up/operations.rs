@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use api::{Disk, DoorTraffic, Lag, Operations, Stats};
-use eventlog::{EventLog, Topic};
+use eventlog::{EventLog, Offset, Topic};
 use ingest::Intake;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use processors::runner::{Board, State};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::supervisor::Roles;
+use crate::config;
 use crate::house::House;
 use crate::house::dir::DataDir;
 
@@ -54,6 +55,30 @@ pub struct Running {
     intake: Arc<Intake>,
     metrics: PrometheusHandle,
     observed: Mutex<Observed>,
+    pulse: Mutex<Pulse>,
+}
+
+/// Whether the log takes what is written: ticks come every second.
+#[derive(Debug)]
+struct Pulse {
+    end: Offset,
+    moved: Instant,
+}
+
+impl Pulse {
+    fn begin() -> Self {
+        Self {
+            end: -1,
+            moved: Instant::now(),
+        }
+    }
+
+    /// Where the log ends now; an answer that it cannot write is an answer.
+    fn look(&mut self, end: Offset, says_why_not: bool) {
+        if end != self.end || says_why_not {
+            (self.end, self.moved) = (end, Instant::now());
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -89,11 +114,40 @@ impl Running {
             intake,
             metrics,
             observed: Mutex::default(),
+            pulse: Mutex::new(Pulse::begin()),
         }
     }
 
     fn observed(&self) -> MutexGuard<'_, Observed> {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the service manager should start the whole program again, where it should.
+    #[must_use]
+    pub fn stuck(&self, options: &config::Supervisor) -> Option<String> {
+        let still = self
+            .pulse
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .moved
+            .elapsed();
+        if still >= options.stalled_after.0 {
+            return Some(format!("the log has taken no tick for {} s", still.as_secs()));
+        }
+        self.roles.hopeless(options)
+    }
+
+    async fn feel(&self) -> Result<(), String> {
+        let bounds = self.log.bounds(Topic::Journal, 0).await.map_err(|e| e.to_string())?;
+        let tasks = self.processing.snapshot();
+        let says = tasks
+            .values()
+            .any(|status| matches!(status.state, State::Retrying { .. }));
+        self.pulse
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .look(bounds.end, says);
+        Ok(())
     }
 
     /// Looks once a second until `stop`.
@@ -112,6 +166,7 @@ impl Running {
                     .map_err(|e| e.to_string())?;
             }
             beat = beat.wrapping_add(1);
+            self.feel().await?;
             let lag = self.lag().await?;
             let disk = self.dir.room().ok().map(|room| Disk {
                 used_bytes: used,
@@ -207,5 +262,30 @@ impl Operations for Running {
 
     fn metrics(&self) -> String {
         self.metrics.render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_moves_or_says_why_not_is_alive() {
+        let mut pulse = Pulse::begin();
+        let second = async |pulse: &mut Pulse, end, says| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            pulse.look(end, says);
+            pulse.moved.elapsed().as_secs()
+        };
+        for (end, says, still) in [
+            (5, false, 0),
+            (6, false, 0),
+            (6, false, 1),
+            (6, false, 2),
+            (6, true, 0),
+            (7, false, 0),
+        ] {
+            assert_eq!(second(&mut pulse, end, says).await, still, "{end} {says}");
+        }
     }
 }

@@ -21,6 +21,9 @@ pub struct Role {
     pub down: Option<String>,
     /// How often it failed.
     pub failures: u64,
+    /// Since when it has been failing, without a calm time between.
+    failing_since: Option<Instant>,
+    started: Option<Instant>,
 }
 
 impl Roles {
@@ -36,14 +39,36 @@ impl Roles {
         down.map(|(name, why)| format!("{name}: {why}")).collect()
     }
 
+    /// Who has been failing for longer than is hoped for, and why, where there is one.
+    #[must_use]
+    pub fn hopeless(&self, options: &config::Supervisor) -> Option<String> {
+        let lock = self.lock();
+        lock.iter().find_map(|(name, role)| {
+            let calm = role.down.is_none() && role.started.is_some_and(|at| at.elapsed() >= options.calm_after.0);
+            let since = role.failing_since.filter(|_| !calm)?;
+            let long = since.elapsed() >= options.hopeless_after.0;
+            long.then(|| {
+                format!(
+                    "{name} fails again and again: {}",
+                    role.down.as_deref().unwrap_or("it is up now")
+                )
+            })
+        })
+    }
+
     fn starts(&self, name: &'static str) {
-        self.lock().entry(name).or_default().down = None;
+        let mut lock = self.lock();
+        let role = lock.entry(name).or_default();
+        (role.down, role.started) = (None, Some(Instant::now()));
         metrics::gauge!("fajma_role_up", "role" => name).set(1.0);
     }
 
-    fn fails(&self, name: &'static str, why: &str) {
+    fn fails(&self, name: &'static str, why: &str, was_calm: bool) {
         let mut lock = self.lock();
         let role = lock.entry(name).or_default();
+        if was_calm || role.failing_since.is_none() {
+            role.failing_since = Some(Instant::now());
+        }
         role.down = Some(why.to_owned());
         role.failures += 1;
         metrics::gauge!("fajma_role_up", "role" => name).set(0.0);
@@ -101,7 +126,8 @@ impl Supervisor {
                     Ok(Err(why)) => why,
                     Err(panic) => panic.to_string(),
                 };
-                if begun.elapsed() >= pauses.calm_after.0 {
+                let calm = begun.elapsed() >= pauses.calm_after.0;
+                if calm {
                     pause = pauses.first_pause.0;
                 }
                 tracing::error!(
@@ -110,7 +136,7 @@ impl Supervisor {
                     pause_ms = pause.as_millis() as u64,
                     "a role failed and starts again"
                 );
-                roles.fails(name, &why);
+                roles.fails(name, &why, calm);
                 tokio::select! {
                     () = stop.cancelled() => break,
                     () = sleep(pause) => {}
@@ -151,6 +177,8 @@ mod tests {
                 first_pause: Time(Duration::from_millis(100)),
                 longest_pause: Time(Duration::from_secs(1)),
                 calm_after: Time(Duration::from_secs(60)),
+                stalled_after: Time(Duration::from_secs(20)),
+                hopeless_after: Time(Duration::from_secs(300)),
             },
             Arc::default(),
         )
@@ -184,6 +212,32 @@ mod tests {
         assert_eq!(supervisor.roles().down(), ["r: failure 3"]);
         stop.cancel();
         assert!(supervisor.ended(Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_that_only_ever_fails_is_hopeless_after_a_while_and_one_that_is_calm_again_is_not() {
+        let mut supervisor = supervisor();
+        let (stop, mended) = (CancellationToken::new(), CancellationToken::new());
+        let mends = mended.clone();
+        supervisor.start("r", stop.clone(), move || {
+            let mends = mends.clone();
+            async move {
+                if mends.is_cancelled() {
+                    std::future::pending::<()>().await;
+                }
+                Err("no".to_owned())
+            }
+        });
+        let (roles, options) = (supervisor.roles(), supervisor.pauses.clone());
+        sleep(Duration::from_secs(290)).await;
+        assert_eq!(roles.hopeless(&options), None);
+        sleep(Duration::from_secs(20)).await;
+        assert!(roles.hopeless(&options).is_some_and(|why| why.contains("r fails")));
+        mended.cancel();
+        sleep(Duration::from_secs(30)).await;
+        assert!(roles.hopeless(&options).is_some(), "up, but not for long");
+        sleep(Duration::from_secs(40)).await;
+        assert_eq!(roles.hopeless(&options), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -161,6 +161,93 @@ async fn a_second_server_says_in_one_line_why_it_does_not_start() {
     house.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_skips_is_passed_over_in_every_replay_and_nothing_that_is_not_there_can_be_skipped() {
+    let house = House::new().await;
+    let both = json!([heart_rate("p1", 190.0, ago(11)), heart_rate("p1", 190.0, ago(1))]);
+    let answer = house.send(both).await;
+    let position = answer["results"][1]["position"].as_str().unwrap().to_owned();
+    let position = api::Position::parse(&position).unwrap();
+    house
+        .until("/v1/patients/p1/alerts", |a| {
+            !with_rule(a, "heart_rate_high").is_empty()
+        })
+        .await;
+    let there = config(house.dir.path());
+    let skip = |processor: &str, offset: i64| Request::Skip {
+        processor: processor.to_owned(),
+        partition: position.partition,
+        offset,
+        by: "test".to_owned(),
+        reason: "a test".to_owned(),
+    };
+    for (wrong, part) in [
+        (skip("alarms", position.offset), "there is no processor"),
+        (skip("alerts", 1_000_000), "journal"),
+    ] {
+        let told = ask(&there, wrong).await.unwrap_err().to_string();
+        assert!(told.contains(part), "{told}");
+    }
+    let done = ask(&there, skip("alerts", position.offset)).await.unwrap();
+    assert_eq!(done["processor"], "alerts", "{done}");
+    let dir = house.stop().await;
+    let into = dir.path().join("replayed");
+    let replay = Request::Replay(Replay {
+        into: into.clone(),
+        patient: None,
+        from: None,
+        until: None,
+    });
+    ask(&there, replay).await.unwrap();
+    let alerts = std::fs::read_to_string(into.join("fajma.alerts.jsonl")).unwrap_or_default();
+    assert!(
+        !alerts.contains("heart_rate_high"),
+        "one reading alone raises nothing: {alerts}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_no_record_implies_is_found() {
+    use projections::embedded::{EmbeddedViews, Options};
+    use projections::store::{Change, ViewStore};
+    use projections::view::Cell;
+    let house = House::new().await;
+    house.send(json!([heart_rate("p1", 70.0, ago(1))])).await;
+    house
+        .until("/v1/patients/p1/readings?metric=heart_rate", |a| {
+            a["readings"].as_array().is_some_and(|r| r.len() == 1)
+        })
+        .await;
+    let dir = house.stop().await;
+    let there = config(dir.path());
+    {
+        let views = EmbeddedViews::open(&dir.path().join("views"), Options::default()).unwrap();
+        let view = projections::views::ALL.iter().find(|v| v.name == "readings").unwrap();
+        let counts = views.count().await.unwrap();
+        assert_eq!(counts["readings"], 1);
+        let mut cells = vec![Cell::Null; view.columns.len()];
+        cells[0] = Cell::Double(1.0);
+        let forged = Change {
+            view,
+            key: vec![
+                Cell::Text("ghost".into()),
+                "heart_rate".into(),
+                Cell::Int(1),
+                Cell::Time(ago(0)),
+                Cell::Text("s".into()),
+                Cell::Blob(hyper::body::Bytes::from_static(&[7; 16])),
+            ],
+            version: 1,
+            cells: Some(cells),
+        };
+        views.apply(&[forged], None).await.unwrap();
+        views.persist().await.unwrap();
+    }
+    let verified = ask(&there, Request::Verify).await.unwrap();
+    assert_eq!(verified["equal"], false, "{verified:#}");
+    assert_eq!(verified["views"]["differing"]["readings"], 1, "{verified:#}");
+}
+
 #[test]
 fn tokens_and_options_are_printed_alone_and_wrong_use_has_a_status_of_its_own() {
     let dir = tempfile::tempdir().unwrap();

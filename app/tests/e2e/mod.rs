@@ -4,4 +4,5 @@ mod commands;
 mod house;
 mod killing;
 mod patients;
+mod readme;
 mod secured;

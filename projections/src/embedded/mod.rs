@@ -119,6 +119,26 @@ impl EmbeddedViews {
         blocking(move || store.db.persist(fjall::PersistMode::SyncAll).map_err(failed)).await
     }
 
+    /// How many rows each view has, by its name: reads all of them.
+    ///
+    /// # Errors
+    /// [`ViewError::Unavailable`].
+    pub async fn count(&self) -> Result<BTreeMap<&'static str, u64>, ViewError> {
+        let store = Arc::clone(&self.0);
+        blocking(move || {
+            let mut counts = BTreeMap::new();
+            for view in views::ALL {
+                let mut rows = 0;
+                for guard in store.rows.prefix([view.name.as_bytes(), &[0]].concat()) {
+                    rows += u64::from(!value::is_removal(&guard.value().map_err(failed)?));
+                }
+                counts.insert(view.name, rows);
+            }
+            Ok(counts)
+        })
+        .await
+    }
+
     /// Bytes on disk.
     ///
     /// # Errors

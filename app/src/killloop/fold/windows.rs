@@ -39,7 +39,10 @@ fn readings(journal: &[Recorded]) -> BTreeMap<Name, Readings> {
         for (size, length) in SIZES {
             let start = Timestamp(fact.measured_at.0.div_euclid(length.0) * length.0);
             let name = (fact.key.text(), reading.sensor_id.clone(), reading.metric, size, start);
-            windows.entry(name).or_default().push((record.offset, record.appended_at, reading.value));
+            windows
+                .entry(name)
+                .or_default()
+                .push((record.offset, record.appended_at, reading.value));
         }
     }
     windows
@@ -80,12 +83,17 @@ pub(in super::super) fn compare(journal: &[Recorded], derived: &[Derived], wrong
         }
         last.insert(name, (revision, record.origin.offset));
     }
-    let Some(end) = journal.last() else { return derived.len() };
+    let Some(end) = journal.last() else {
+        return derived.len();
+    };
     for (name, readings) in &implied {
         let from = last.get(name).map_or(-1, |(_, offset)| *offset);
         let waits = |(offset, at, _): &&(i64, Timestamp, f64)| *offset > from && *at + LONGEST < end.appended_at;
         if let Some(waiting) = readings.iter().find(waits) {
-            wrong.push(format!("window {name:?} still waits with {waiting:?}, at {}", end.appended_at));
+            wrong.push(format!(
+                "window {name:?} still waits with {waiting:?}, at {}",
+                end.appended_at
+            ));
         }
     }
     derived.len()
