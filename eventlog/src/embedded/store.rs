@@ -110,6 +110,11 @@ impl Store {
     }
 
     fn keyspace(&self, space: Space) -> Result<Keyspace, LogError> {
+        let known = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keyspace) = known.get(&space) {
+            return Ok(keyspace.clone());
+        }
+        drop(known);
         let mut known = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(keyspace) = known.get(&space) {
             return Ok(keyspace.clone());
@@ -159,15 +164,18 @@ fn sync_directory(dir: &Path) -> Result<(), LogError> {
 impl Storage for Store {
     fn commit(&self, changes: Vec<Change>) -> Result<(), LogError> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        // Changes of one space mostly stand together: a checkpoint is thousands of them.
+        let mut last: Option<(Space, Keyspace)> = None;
         for Change { space, key, value } in changes {
-            let keyspace = match self.existing(space)? {
-                Some(keyspace) => keyspace,
+            let keyspace = match last.take().filter(|(of, _)| *of == space) {
+                Some((_, keyspace)) => keyspace,
                 None => self.keyspace(space)?,
             };
             match value {
                 Some(value) => batch.insert(&keyspace, key, value),
                 None => batch.remove(&keyspace, key),
             }
+            last = Some((space, keyspace));
         }
         batch.commit().map_err(|e| failure(&e))
     }
