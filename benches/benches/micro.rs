@@ -1,10 +1,7 @@
 //! What a reading costs in each room. Throughput is per reading.
 //!
 //! `cargo bench -p benches` measures; `cargo test -p benches --benches` runs each once, to see that it works.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot begin should stop loudly"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot begin should stop loudly")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -78,7 +75,11 @@ impl Facts {
     fn start() -> Self {
         let beginning = testing::Journal::start().records;
         let offset = beginning.len() as i64;
-        Self { beginning, offset, n: 0 }
+        Self {
+            beginning,
+            offset,
+            n: 0,
+        }
     }
 
     fn next(&mut self) -> Vec<Recorded> {
@@ -126,7 +127,9 @@ fn codec_(c: &mut Criterion) {
             codec::encode(black_box(&fact), &mut out);
         });
     });
-    group.bench_function("decode", |b| b.iter(|| codec::decode(black_box(&bytes), &catalogue).unwrap()));
+    group.bench_function("decode", |b| {
+        b.iter(|| codec::decode(black_box(&bytes), &catalogue).unwrap())
+    });
     group.finish();
 }
 

@@ -48,14 +48,18 @@ impl Counters {
     pub fn parse(text: &str) -> Self {
         let mut samples: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for line in text.lines() {
-            let Some((name, labels, value)) = sample(line) else { continue };
+            let Some((name, labels, value)) = sample(line) else {
+                continue;
+            };
             let label = match name {
                 "fajma_ingest_records_total" => "status",
                 "fajma_log_records_total" | "fajma_projected_records_total" => "topic",
                 "fajma_processor_records_total" => "processor",
                 _ => continue,
             };
-            *samples.entry((name, label_value(labels, label).unwrap_or_default())).or_default() += value;
+            *samples
+                .entry((name, label_value(labels, label).unwrap_or_default()))
+                .or_default() += value;
         }
         let of = |name: &'static str, label: &'static str| samples.get(&(name, label)).copied().unwrap_or(0);
         let log = |topic| of("fajma_log_records_total", topic);
@@ -65,7 +69,11 @@ impl Counters {
             duplicates: of("fajma_ingest_records_total", "duplicate"),
             rejected: of("fajma_ingest_records_total", "rejected"),
             durable: log(JOURNAL),
-            evaluated: PROCESSORS.iter().map(|p| of("fajma_processor_records_total", p)).min().unwrap_or(0),
+            evaluated: PROCESSORS
+                .iter()
+                .map(|p| of("fajma_processor_records_total", p))
+                .min()
+                .unwrap_or(0),
             projected: projected(JOURNAL),
             concluded: DERIVED.iter().map(|topic| log(topic)).sum(),
             shown: DERIVED.iter().map(|topic| projected(topic)).sum(),
@@ -81,7 +89,10 @@ fn sample(line: &str) -> Option<(&str, &str, u64)> {
 }
 
 fn label_value<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
-    let at = labels.match_indices(name).find(|(at, _)| labels[at + name.len()..].starts_with("=\""))?.0;
+    let at = labels
+        .match_indices(name)
+        .find(|(at, _)| labels[at + name.len()..].starts_with("=\""))?
+        .0;
     labels.get(at + name.len() + 2..)?.split('"').next()
 }
 

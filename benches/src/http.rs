@@ -63,10 +63,17 @@ impl Connection {
 
     fn exchange(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer<'_>> {
         self.out.clear();
-        for part in [method, " ", path, " HTTP/1.1\r\nhost: fajma\r\nauthorization: Bearer ", &self.token] {
+        for part in [
+            method,
+            " ",
+            path,
+            " HTTP/1.1\r\nhost: fajma\r\nauthorization: Bearer ",
+            &self.token,
+        ] {
             self.out.extend_from_slice(part.as_bytes());
         }
-        self.out.extend_from_slice(b"\r\ncontent-type: application/json\r\ncontent-length: ");
+        self.out
+            .extend_from_slice(b"\r\ncontent-type: application/json\r\ncontent-length: ");
         number(body.len() as u64, &mut self.out);
         self.out.extend_from_slice(b"\r\n\r\n");
         self.out.extend_from_slice(body);
@@ -89,7 +96,10 @@ impl Connection {
         while self.input.len() < from + length {
             self.more(&mut chunk)?;
         }
-        Ok(Answer { status, body: &self.input[from..from + length] })
+        Ok(Answer {
+            status,
+            body: &self.input[from..from + length],
+        })
     }
 
     fn more(&mut self, chunk: &mut [u8]) -> Result<()> {
@@ -105,7 +115,9 @@ impl Connection {
 
 /// Status, where the body begins, and its length; `None` while the head is not whole.
 fn head(input: &[u8]) -> Result<Option<(u16, usize, usize)>> {
-    let Some(end) = input.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(None) };
+    let Some(end) = input.windows(4).position(|w| w == b"\r\n\r\n") else {
+        return Ok(None);
+    };
     let text = std::str::from_utf8(&input[..end])?;
     let status = text.get(9..12).and_then(|s| s.parse().ok()).ok_or("no HTTP status")?;
     let mut length = Err("an answer without content-length");

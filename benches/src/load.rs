@@ -180,7 +180,9 @@ impl Load {
             let (now, room) = (Instant::now(), publisher.room().min(AT_ONCE));
             stamp.set(SystemClock.now());
             for _ in 0..room {
-                let Some((n, at)) = pending.filter(|(_, at)| *at <= now) else { break };
+                let Some((n, at)) = pending.filter(|(_, at)| *at <= now) else {
+                    break;
+                };
                 topic.clear();
                 payload.clear();
                 self.world.topic(n, &mut topic);
@@ -211,13 +213,22 @@ mod tests {
 
     fn turns(every: Option<Duration>, lasting: Duration) -> Turns {
         let began = Instant::now();
-        Turns { numbers: Arc::new(AtomicU64::new(700)), from: 700, per_turn: 100, began, end: began + lasting, every }
+        Turns {
+            numbers: Arc::new(AtomicU64::new(700)),
+            from: 700,
+            per_turn: 100,
+            began,
+            end: began + lasting,
+            every,
+        }
     }
 
     #[test]
     fn an_open_pace_gives_each_request_its_own_time_however_late_one_asks() {
         let turns = turns(Some(Duration::from_millis(10)), Duration::from_millis(25));
-        let times: Vec<_> = std::iter::from_fn(|| turns.next()).map(|(n, at)| (n, at - turns.began)).collect();
+        let times: Vec<_> = std::iter::from_fn(|| turns.next())
+            .map(|(n, at)| (n, at - turns.began))
+            .collect();
         let millis = Duration::from_millis;
         assert_eq!(times, [(700, millis(0)), (800, millis(10)), (900, millis(20))]);
     }
@@ -225,6 +236,10 @@ mod tests {
     #[test]
     fn a_closed_pace_ends_with_time() {
         assert!(turns(None, Duration::ZERO).next().is_none());
-        assert!(turns(None, Duration::from_secs(3600)).next().is_some_and(|(n, _)| n == 700));
+        assert!(
+            turns(None, Duration::from_secs(3600))
+                .next()
+                .is_some_and(|(n, _)| n == 700)
+        );
     }
 }

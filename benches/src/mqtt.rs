@@ -65,7 +65,14 @@ impl Publisher {
             let (stream, shared) = (stream.try_clone()?, Arc::clone(&shared));
             std::thread::spawn(move || count(stream, &shared))
         };
-        Ok(Self { stream, shared, window, last_id: 0, out: Vec::with_capacity(64 << 10), reader: Some(reader) })
+        Ok(Self {
+            stream,
+            shared,
+            window,
+            last_id: 0,
+            out: Vec::with_capacity(64 << 10),
+            reader: Some(reader),
+        })
     }
 
     /// How many more messages may be sent now.

@@ -66,7 +66,10 @@ pub fn run(load: &Load, first: u64, per_second: f64) -> Result<Probed> {
             note(&mut latencies, *seen - *at);
         }
     }
-    Ok(Probed { sent: intended.len(), latencies })
+    Ok(Probed {
+        sent: intended.len(),
+        latencies,
+    })
 }
 
 /// Sends probes; when each should have been sent, by number.
@@ -113,7 +116,8 @@ impl Sender {
         match self {
             Self::Http(connection) => {
                 let ids = format!(r#"{{"patient_id":"{PREFIX}{number}","sensor_id":"{PREFIX}{number}","#);
-                let answer = connection.post("/v1/readings", format!(r#"{{"readings":[{ids}{reading}]}}"#).as_bytes())?;
+                let answer =
+                    connection.post("/v1/readings", format!(r#"{{"readings":[{ids}{reading}]}}"#).as_bytes())?;
                 if answer.body.starts_with(br#"{"accepted":1,"#) {
                     Ok(())
                 } else {
@@ -163,7 +167,10 @@ fn listen(mut socket: WebSocket<TcpStream>, arrivals: &Arrivals) {
 
 /// Numbers of the probes whose alerts are in a frame.
 fn probes_in(frame: &str) -> impl Iterator<Item = u64> {
-    frame.split(r#""patient_id":"probe-"#).skip(1).filter_map(|rest| rest.split('"').next()?.parse().ok())
+    frame
+        .split(r#""patient_id":"probe-"#)
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next()?.parse().ok())
 }
 
 #[cfg(test)]

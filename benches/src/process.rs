@@ -34,7 +34,8 @@ pub fn peak_memory(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
-    kib.map(|kib| kib * 1024).ok_or_else(|| format!("/proc/{pid}/status has no VmHWM").into())
+    kib.map(|kib| kib * 1024)
+        .ok_or_else(|| format!("/proc/{pid}/status has no VmHWM").into())
 }
 
 /// Bytes on disk under a folder, as allocated. Files that go away meanwhile count nothing.
@@ -80,8 +81,15 @@ fn load() -> Option<String> {
 pub fn commit() -> String {
     const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
     let git = |arguments: &[&str]| {
-        let out = Command::new("git").arg("-C").arg(SOURCE).args(arguments).output().ok()?;
-        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+        let out = Command::new("git")
+            .arg("-C")
+            .arg(SOURCE)
+            .args(arguments)
+            .output()
+            .ok()?;
+        out.status
+            .success()
+            .then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
     };
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
     let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "?".to_owned());
@@ -96,7 +104,11 @@ pub fn pin(pid: u32, core: usize) -> Result<()> {
     let mut taskset = Command::new("taskset");
     taskset.args(["-a", "-p", "-c", &core.to_string(), &pid.to_string()]);
     let out = taskset.output().map_err(|e| format!("taskset: {e}"))?;
-    if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into()) }
+    if out.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&out.stderr).into())
+    }
 }
 
 /// Asks a process to end.
@@ -105,7 +117,11 @@ pub fn pin(pid: u32, core: usize) -> Result<()> {
 /// Where there is none.
 pub fn terminate(pid: u32) -> Result<()> {
     let done = Command::new("kill").args(["-TERM", &pid.to_string()]).status()?;
-    if done.success() { Ok(()) } else { Err(format!("kill {pid}: {done}").into()) }
+    if done.success() {
+        Ok(())
+    } else {
+        Err(format!("kill {pid}: {done}").into())
+    }
 }
 
 #[cfg(test)]

@@ -52,34 +52,66 @@ fn title(door: Door) -> String {
 type Row = (&'static str, &'static str, fn(&Phases) -> String);
 
 const BY_DOOR: &[Row] = &[
-    ("accepted, readings/s (closed loop)", "", |p| count(p.sustained.accepted)),
+    ("accepted, readings/s (closed loop)", "", |p| {
+        count(p.sustained.accepted)
+    }),
     ("durable, readings/s", "", |p| count(p.sustained.durable)),
-    ("evaluated by all processors, readings/s", "", |p| count(p.sustained.evaluated)),
-    ("queryable, readings/s: what is sustained", "", |p| count(p.sustained.queryable)),
-    ("server CPU s per million readings", "10 (HTTP), 40 (MQTT)", |p| format!("{:.1}", p.sustained.cpu_per_million)),
-    ("sustained readings/s per core (10^6 / CPU s)", ">= 100,000 (HTTP), >= 25,000 (MQTT)", |p| {
-        count(1e6 / p.sustained.cpu_per_million)
+    ("evaluated by all processors, readings/s", "", |p| {
+        count(p.sustained.evaluated)
     }),
-    ("conclusions written per reading", "", |p| format!("{:.2}", p.sustained.conclusions)),
+    ("queryable, readings/s: what is sustained", "", |p| {
+        count(p.sustained.queryable)
+    }),
+    ("server CPU s per million readings", "10 (HTTP), 40 (MQTT)", |p| {
+        format!("{:.1}", p.sustained.cpu_per_million)
+    }),
+    (
+        "sustained readings/s per core (10^6 / CPU s)",
+        ">= 100,000 (HTTP), >= 25,000 (MQTT)",
+        |p| count(1e6 / p.sustained.cpu_per_million),
+    ),
+    ("conclusions written per reading", "", |p| {
+        format!("{:.2}", p.sustained.conclusions)
+    }),
     ("open loop, readings/s", "70 % of sustained", |p| count(p.steady.rate)),
-    ("- server CPU s per million readings", "", |p| format!("{:.1}", p.steady.cpu_per_million)),
-    ("- conclusions written per reading", "", |p| format!("{:.2}", p.steady.conclusions)),
-    ("- acknowledged, p50 / p99 / max", "", |p| spread(&p.steady.acknowledged)),
-    ("- reading to alert on WebSocket, p50 / p99 / max", "p50 <= 5 ms, p99 <= 20 ms", |p| {
-        let probes = &p.steady.alerts;
-        let missing = probes.sent as u64 - probes.latencies.len();
-        let missing = if missing > 0 { format!(", {missing} of {} missing", probes.sent) } else { String::new() };
-        spread(&probes.latencies) + &missing
+    ("- server CPU s per million readings", "", |p| {
+        format!("{:.1}", p.steady.cpu_per_million)
     }),
+    ("- conclusions written per reading", "", |p| {
+        format!("{:.2}", p.steady.conclusions)
+    }),
+    ("- acknowledged, p50 / p99 / max", "", |p| {
+        spread(&p.steady.acknowledged)
+    }),
+    (
+        "- reading to alert on WebSocket, p50 / p99 / max",
+        "p50 <= 5 ms, p99 <= 20 ms",
+        |p| {
+            let probes = &p.steady.alerts;
+            let missing = probes.sent as u64 - probes.latencies.len();
+            let missing = if missing > 0 {
+                format!(", {missing} of {} missing", probes.sent)
+            } else {
+                String::new()
+            };
+            spread(&probes.latencies) + &missing
+        },
+    ),
     ("- all rooms done after the end of load", "", |p| time(p.steady.drain)),
-    ("peak memory so far, MB", "<= 300", |p| format!("{:.0}", p.peak_memory as f64 / 1e6)),
+    ("peak memory so far, MB", "<= 300", |p| {
+        format!("{:.0}", p.peak_memory as f64 / 1e6)
+    }),
 ];
 
 fn whole(plan: &Plan, figures: &Figures) -> Vec<(String, String, &'static str)> {
     let per_reading = figures.disk_bytes as f64 / figures.readings.max(1) as f64;
     let millions = figures.readings as f64 / 1e6;
     let mut rows = vec![
-        ("peak memory in all, MB".to_owned(), format!("{:.0}", figures.peak_memory as f64 / 1e6), "<= 300"),
+        (
+            "peak memory in all, MB".to_owned(),
+            format!("{:.0}", figures.peak_memory as f64 / 1e6),
+            "<= 300",
+        ),
         ("disk, bytes per reading".to_owned(), format!("{per_reading:.0}"), ""),
         ("first start, nothing there".to_owned(), time(figures.first_start), ""),
         (
@@ -120,7 +152,11 @@ fn spread(latencies: &Latencies) -> String {
 
 fn time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
-    if seconds >= 1.0 { format!("{seconds:.2} s") } else { format!("{:.1} ms", seconds * 1e3) }
+    if seconds >= 1.0 {
+        format!("{seconds:.2} s")
+    } else {
+        format!("{:.1} ms", seconds * 1e3)
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +199,10 @@ mod tests {
             steady: Steady {
                 rate: 63_000.0,
                 acknowledged: latencies().unwrap(),
-                alerts: Probed { sent: 2, latencies: alerts },
+                alerts: Probed {
+                    sent: 2,
+                    latencies: alerts,
+                },
                 cpu_per_million: 13.0,
                 conclusions: 0.5,
                 drain: Duration::from_millis(20),
@@ -181,8 +220,16 @@ mod tests {
         };
         let table = table(&plan, &figures, "machine", "abc", true);
         let rows: Vec<_> = table.lines().filter(|line| line.starts_with('|')).collect();
-        assert!(rows.len() > 12 && rows.iter().all(|row| row.matches('|').count() == 4), "{table}");
-        for expected in ["123,456", "| 80,000 |", "1 of 2 missing", "200,000 readings/s = 120x live"] {
+        assert!(
+            rows.len() > 12 && rows.iter().all(|row| row.matches('|').count() == 4),
+            "{table}"
+        );
+        for expected in [
+            "123,456",
+            "| 80,000 |",
+            "1 of 2 missing",
+            "200,000 readings/s = 120x live",
+        ] {
             assert!(table.contains(expected), "{expected} in {table}");
         }
     }

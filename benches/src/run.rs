@@ -146,7 +146,15 @@ pub fn run(plan: &Plan, start: &Start, told: &dyn Fn(&str)) -> Result<Figures> {
     } else {
         None
     };
-    Ok(Figures { doors, readings, disk_bytes, first_start, cold_start, peak_memory, replay })
+    Ok(Figures {
+        doors,
+        readings,
+        disk_bytes,
+        first_start,
+        cold_start,
+        peak_memory,
+        replay,
+    })
 }
 
 struct Bench<'a> {
@@ -188,14 +196,25 @@ impl Bench<'_> {
         (self.told)(&format!("{door:?}: closed loop"));
         let sustained = self.closed(door)?;
         let rate = sustained.queryable * self.plan.part;
-        (self.told)(&format!("{door:?}: {:.0} readings/s sustained; open loop at {rate:.0}", sustained.queryable));
+        (self.told)(&format!(
+            "{door:?}: {:.0} readings/s sustained; open loop at {rate:.0}",
+            sustained.queryable
+        ));
         let steady = self.open(door, rate)?;
         let peak_memory = process::peak_memory(self.server.pid())?;
-        Ok(Phases { door, sustained, steady, peak_memory })
+        Ok(Phases {
+            door,
+            sustained,
+            steady,
+            peak_memory,
+        })
     }
 
     fn closed(&mut self, door: Door) -> Result<Sustained> {
-        let (before, cpu) = (Counters::read(&mut self.control)?, process::cpu_seconds(self.server.pid())?);
+        let (before, cpu) = (
+            Counters::read(&mut self.control)?,
+            process::cpu_seconds(self.server.pid())?,
+        );
         let began = Instant::now();
         let sent = self.load(door, Pace::Closed, self.plan.closed).run(&self.numbers)?;
         let after = self.judged(&before, sent.acknowledged)?;
@@ -217,7 +236,10 @@ impl Bench<'_> {
     }
 
     fn open(&mut self, door: Door, rate: f64) -> Result<Steady> {
-        let (before, cpu) = (Counters::read(&mut self.control)?, process::cpu_seconds(self.server.pid())?);
+        let (before, cpu) = (
+            Counters::read(&mut self.control)?,
+            process::cpu_seconds(self.server.pid())?,
+        );
         let load = self.load(door, Pace::Open(rate), self.plan.open);
         let first = self.probes.fetch_add(1 << 20, std::sync::atomic::Ordering::Relaxed);
         let (sent, alerts) = std::thread::scope(|scope| -> Result<_> {
@@ -265,7 +287,10 @@ impl Bench<'_> {
                 && now.projected >= target
                 && now.shown >= concluded
             {
-                return Ok(Followed { evaluated, queryable: at });
+                return Ok(Followed {
+                    evaluated,
+                    queryable: at,
+                });
             }
             if at > until {
                 return Err(format!("the rooms do not follow: {now:?}, wanted {target}").into());
@@ -283,7 +308,8 @@ impl Bench<'_> {
         (self.told)(&format!("filling the log from {held} to {} readings", self.plan.fill));
         let door = Door::Http { batch: self.plan.batch };
         while Counters::read(&mut self.control)?.accepted < self.plan.fill {
-            self.load(door, Pace::Closed, Duration::from_secs(2)).run(&self.numbers)?;
+            self.load(door, Pace::Closed, Duration::from_secs(2))
+                .run(&self.numbers)?;
         }
         self.followed().map(|_| ())
     }

@@ -49,7 +49,15 @@ impl Start {
         let log = std::fs::File::create(self.data.with_extension("log"))?;
         let mut child = self
             .command()
-            .args(["up", "--json", "--listen", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data"])
+            .args([
+                "up",
+                "--json",
+                "--listen",
+                "127.0.0.1:0",
+                "--mqtt",
+                "127.0.0.1:0",
+                "--data",
+            ])
             .arg(&self.data)
             .env("FAJMA_LOGGING_FILTER", "warn")
             .stdout(Stdio::piped())
@@ -66,7 +74,13 @@ impl Start {
                 return Err(format!("the server did not start: {trouble}\n{log}").into());
             }
         };
-        let mut server = Server { child, http, mqtt, token: String::new(), ready_after: Duration::ZERO };
+        let mut server = Server {
+            child,
+            http,
+            mqtt,
+            token: String::new(),
+            ready_after: Duration::ZERO,
+        };
         server.wait_until_ready()?;
         server.ready_after = began.elapsed();
         server.token = self.token()?;
@@ -74,7 +88,9 @@ impl Start {
     }
 
     fn command(&self) -> Command {
-        let Some(core) = self.core else { return Command::new(&self.fajma) };
+        let Some(core) = self.core else {
+            return Command::new(&self.fajma);
+        };
         let mut taskset = Command::new("taskset");
         taskset.args(["-c", &core.to_string()]).arg(&self.fajma);
         taskset
@@ -117,13 +133,19 @@ fn said(child: &mut Child) -> Result<String> {
     let mut line = String::new();
     lines.read_line(&mut line)?;
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-    if line.is_empty() { Err("it ended".into()) } else { Ok(line) }
+    if line.is_empty() {
+        Err("it ended".into())
+    } else {
+        Ok(line)
+    }
 }
 
 fn addresses(line: &str) -> Result<(SocketAddr, SocketAddr)> {
     let told: serde_json::Value = serde_json::from_str(line)?;
     let address = |name: &str| -> Result<SocketAddr> {
-        let text = told[name].as_str().ok_or_else(|| format!("it did not say where {name} is"))?;
+        let text = told[name]
+            .as_str()
+            .ok_or_else(|| format!("it did not say where {name} is"))?;
         Ok(text.parse()?)
     };
     Ok((address("http")?, address("mqtt")?))
@@ -168,7 +190,11 @@ impl Server {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return if status.success() { Ok(()) } else { Err(format!("the server ended: {status}").into()) };
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("the server ended: {status}").into())
+                };
             }
             if Instant::now() > until {
                 return Err("the server does not stop".into());
@@ -188,9 +214,13 @@ impl Drop for Server {
 /// Where the release binary lies: beside this program, or in cargo's target directory.
 #[must_use]
 pub fn default_binary() -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("fajma")));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|own| Some(own.parent()?.join("fajma")));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    beside.filter(|path| Path::exists(path)).unwrap_or_else(|| target.join("release/fajma"))
+    beside
+        .filter(|path| Path::exists(path))
+        .unwrap_or_else(|| target.join("release/fajma"))
 }
 
 #[cfg(test)]
@@ -208,7 +238,11 @@ mod tests {
     #[test]
     fn a_binary_that_is_not_there_is_said() {
         let folder = tempfile::tempdir().unwrap();
-        let start = Start { fajma: "/nowhere/fajma".into(), data: folder.path().join("data"), core: None };
+        let start = Start {
+            fajma: "/nowhere/fajma".into(),
+            data: folder.path().join("data"),
+            core: None,
+        };
         let trouble = start.start().unwrap_err().to_string();
         assert!(trouble.contains("make build"), "{trouble}");
     }

@@ -13,11 +13,41 @@ struct Vital {
 }
 
 const VITALS: [Vital; 5] = [
-    Vital { name: "heart_rate", unit: "/min", lowest: 62, values: 24, tenths: false },
-    Vital { name: "spo2", unit: "%", lowest: 96, values: 4, tenths: false },
-    Vital { name: "respiratory_rate", unit: "/min", lowest: 13, values: 6, tenths: false },
-    Vital { name: "systolic", unit: "mm[Hg]", lowest: 112, values: 16, tenths: false },
-    Vital { name: "body_temperature", unit: "Cel", lowest: 365, values: 10, tenths: true },
+    Vital {
+        name: "heart_rate",
+        unit: "/min",
+        lowest: 62,
+        values: 24,
+        tenths: false,
+    },
+    Vital {
+        name: "spo2",
+        unit: "%",
+        lowest: 96,
+        values: 4,
+        tenths: false,
+    },
+    Vital {
+        name: "respiratory_rate",
+        unit: "/min",
+        lowest: 13,
+        values: 6,
+        tenths: false,
+    },
+    Vital {
+        name: "systolic",
+        unit: "mm[Hg]",
+        lowest: 112,
+        values: 16,
+        tenths: false,
+    },
+    Vital {
+        name: "body_temperature",
+        unit: "Cel",
+        lowest: 365,
+        values: 10,
+        tenths: true,
+    },
 ];
 
 /// Metrics per patient.
@@ -153,7 +183,10 @@ mod tests {
         let readings = body["readings"].as_array().unwrap();
         assert_eq!(readings.len(), 100);
         assert_eq!(readings[16]["patient_id"], "p-000000");
-        assert_eq!((&readings[16]["type"], &readings[16]["seq"]), (&"spo2".into(), &1.into()));
+        assert_eq!(
+            (&readings[16]["type"], &readings[16]["seq"]),
+            (&"spo2".into(), &1.into())
+        );
         assert_eq!(readings[4]["value"], 37.3);
         assert_eq!(readings[4]["at"], "2026-01-05T08:00:00.123Z");
         let mut topic = Vec::new();
@@ -164,7 +197,12 @@ mod tests {
     #[test]
     fn a_stamp_set_again_is_the_moments_own_text() {
         let mut stamp = Stamp::default();
-        for at in [1_767_600_000_123_456, 1_767_600_000_999_000, 1_767_600_001_000_000, 1_767_600_000_007_000] {
+        for at in [
+            1_767_600_000_123_456,
+            1_767_600_000_999_000,
+            1_767_600_001_000_000,
+            1_767_600_000_007_000,
+        ] {
             let expected = Timestamp::from_millis(at / 1000).to_string();
             assert_eq!(stamp.set(Timestamp(at)).text(), expected.as_bytes());
         }

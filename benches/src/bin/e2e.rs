@@ -76,7 +76,13 @@ impl Options {
         let mqtt = Door::Mqtt { window: self.window };
         let quick = |n: u64, quick: u64| Duration::from_secs(if self.quick { quick } else { n });
         Plan {
-            world: World { patients: if self.quick { self.patients.min(1000) } else { self.patients } },
+            world: World {
+                patients: if self.quick {
+                    self.patients.min(1000)
+                } else {
+                    self.patients
+                },
+            },
             batch: self.batch,
             http_connections: self.http_connections,
             mqtt_connections: self.mqtt_connections,
@@ -96,7 +102,9 @@ impl Options {
     }
 
     fn check(&self) -> Result<()> {
-        let some = [self.patients, self.closed, self.open, self.batch].iter().all(|n| *n > 0);
+        let some = [self.patients, self.closed, self.open, self.batch]
+            .iter()
+            .all(|n| *n > 0);
         let connections = self.http_connections > 0 && self.mqtt_connections > 0;
         if some && connections && (1..=60_000).contains(&self.window) && self.part > 0.0 && self.probes > 0.0 {
             Ok(())
@@ -115,7 +123,11 @@ impl Options {
             core: self.pin.then_some(0),
         };
         if start.data.exists() {
-            return Err(format!("{} is there already: name a directory that is not", start.data.display()).into());
+            return Err(format!(
+                "{} is there already: name a directory that is not",
+                start.data.display()
+            )
+            .into());
         }
         if self.pin {
             process::pin(std::process::id(), 1)?;
