@@ -12,6 +12,7 @@ use schemas::journal::{Fact, Recorded};
 
 use crate::home::wait;
 use crate::rules::Rule;
+use crate::world::shuffle;
 
 /// How an owner works.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +120,10 @@ impl Owner {
         };
         if work.checkpoint.is_none() && chance.percent(self.manner.checkpoint) {
             work.checkpoint = Some(self.task.checkpoint());
+        }
+        if let Some(checkpoint) = &mut work.checkpoint {
+            // States become durable in any order.
+            shuffle(&mut checkpoint.states, chance);
         }
         self.commit(work)
     }

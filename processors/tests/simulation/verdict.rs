@@ -26,6 +26,12 @@ pub(crate) fn judge(run: &mut Run) -> Result<(), String> {
         let journal = run.journal(partition)?;
         acknowledged(run, partition, &journal)?;
         run.coverage.add("journal records", journal.len() as u64);
+        let mut house = oracle::House::default();
+        for record in &journal {
+            if house.take(record) && house.load > 25 {
+                run.coverage.hit("a tick under load");
+            }
+        }
         for place in run.places.iter().filter(|place| place.partition == partition) {
             let (old, new) = place.kinds;
             let mut undisturbed = recompute(&old, incarnation, partition, &journal)?;

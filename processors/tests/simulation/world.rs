@@ -262,7 +262,14 @@ impl World {
 
     /// Senders that send again what was acknowledged already.
     fn repeats(&mut self, arrivals: &mut Arrivals) {
-        while !self.sent.is_empty() && self.chance.percent(15) {
+        // Now and then all of them at once, as after an outage of a whole house.
+        let mut storm = if self.chance.below(100) == 0 {
+            150 + self.chance.below(300)
+        } else {
+            0
+        };
+        while !self.sent.is_empty() && (storm > 0 || self.chance.percent(15)) {
+            storm = storm.saturating_sub(1);
             let again = self.sent[self.chance.below(self.sent.len() as u64) as usize].clone();
             self.coverage.hit("a message sent twice");
             arrivals.push((self.partition(&again.key), arriving(again, self.now)));
@@ -402,7 +409,8 @@ fn policy(chance: &mut Prng) -> Policy {
     policy
 }
 
-fn shuffle<T>(items: &mut [T], chance: &mut Prng) {
+/// Any order.
+pub(crate) fn shuffle<T>(items: &mut [T], chance: &mut Prng) {
     for i in (1..items.len()).rev() {
         items.swap(i, chance.below(i as u64 + 1) as usize);
     }
