@@ -27,7 +27,7 @@ impl House {
         let one = Limit { records: 1, bytes: 1 };
         let batch = match self.log.read(Topic::Journal, partition, offset, one).await {
             Ok(batch) => batch,
-            Err(e) => return Err(e.to_string()),
+            Err(e) => return Err(format!("there is no record {partition}:{offset} in the journal: {e}")),
         };
         if batch.entries().first().is_none_or(|entry| entry.offset != offset) {
             return Err(format!("there is no record {partition}:{offset} in the journal"));

@@ -112,7 +112,7 @@ impl Patient {
             metric: metric.into(),
             value,
             unit: Some(unit.into()),
-            quality: (chance.f64() < 0.9).then(|| if poor { 20 } else { 95 }),
+            quality: (chance.f64() < 0.9).then_some(if poor { 20 } else { 95 }),
             contact: Some(chance.f64() > 0.02),
         };
         self.record(sensor, Body::Measured(body))

@@ -48,10 +48,10 @@ pub(super) async fn read(dir: &Path) -> Result<Evidence, String> {
                 reached.journal, also.journal
             ));
         }
-        let mut journal = read_journal(&*log, &catalogue, partition).await?;
+        let mut journal = read_journal(&log, &catalogue, partition).await?;
         journal.retain(|fact| fact.offset < reached.journal);
         let mut derived = async |topic| -> Result<Vec<Derived>, String> {
-            let all = read_derived(&*log, &catalogue, topic, partition).await?;
+            let all = read_derived(&log, &catalogue, topic, partition).await?;
             let mut reader = Reader::new(layout.incarnation, None);
             let mut news = Vec::new();
             for record in all {

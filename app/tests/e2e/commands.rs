@@ -183,7 +183,7 @@ async fn what_an_operator_skips_is_passed_over_in_every_replay_and_nothing_that_
     };
     for (wrong, part) in [
         (skip("alarms", position.offset), "there is no processor"),
-        (skip("alerts", 1_000_000), "journal"),
+        (skip("alerts", 1_000_000), "there is no record"),
     ] {
         let told = ask(&there, wrong).await.unwrap_err().to_string();
         assert!(told.contains(part), "{told}");
