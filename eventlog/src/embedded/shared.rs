@@ -210,10 +210,9 @@ impl Shared {
 }
 
 /// Which life of a journal this is: nobody else's, though made without a source of randomness of its own.
-fn incarnation(clock: &dyn Clock) -> Incarnation {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let random = || RandomState::new().build_hasher().finish().to_be_bytes();
-    let parts = [random(), random(), clock.now().0.to_be_bytes()];
+fn incarnation(storage: &dyn Storage, clock: &dyn Clock) -> Incarnation {
+    let lot = || storage.lot().to_be_bytes();
+    let parts = [lot(), lot(), clock.now().0.to_be_bytes()];
     EventId::of("fajma.incarnation", &[&parts[0], &parts[1], &parts[2]])
 }
 
@@ -228,7 +227,7 @@ fn create(storage: &dyn Storage, partitions: u16, clock: &dyn Clock) -> Result<L
     }
     let layout = Layout {
         partitions,
-        incarnation: incarnation(clock),
+        incarnation: incarnation(storage, clock),
     };
     let mut row = BytesMut::new();
     row.put_u16(partitions);

@@ -128,6 +128,11 @@ impl SimDisk {
 }
 
 impl Storage for SimDisk {
+    /// The same every time: a run repeats itself.
+    fn lot(&self) -> u64 {
+        0
+    }
+
     fn commit(&self, changes: Vec<Change>) -> Result<(), LogError> {
         let mut disk = self.disk();
         if disk.off {

@@ -77,4 +77,10 @@ pub(crate) trait Storage: Debug + Send + Sync + 'static {
     /// Visits the keys `from..to`.
     fn scan(&self, space: Space, from: &[u8], to: &[u8], direction: Direction, each: Visit<'_>)
     -> Result<(), LogError>;
+
+    /// What tells a new log on this disk from every other.
+    fn lot(&self) -> u64 {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+        RandomState::new().build_hasher().finish()
+    }
 }
