@@ -86,6 +86,14 @@ pub fn bucket_of(key: &str) -> Option<&str> {
     has.then(|| &key[..11])
 }
 
+/// Whether a key's bucket is before the one of its kind in `bounds`.
+#[must_use]
+pub fn is_before(key: &str, bounds: &[String]) -> bool {
+    bounds
+        .iter()
+        .any(|bound| key.as_bytes().first() == bound.as_bytes().first() && key < bound.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

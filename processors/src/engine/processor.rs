@@ -73,6 +73,18 @@ pub enum Novelty {
     Old,
 }
 
+impl Novelty {
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Novel => "novel",
+            Self::Repeat => "repeat",
+            Self::Old => "old",
+        }
+    }
+}
+
 /// The next state and the conclusions, in order.
 #[derive(Debug)]
 pub struct Step<S> {

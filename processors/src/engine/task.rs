@@ -33,7 +33,7 @@ pub const RHYTHM: Span = Span::seconds(30);
 /// Recorded time never moves further than this between two checkpoints: a replay then finds every bucket it needs.
 const CHECKPOINT_WITHIN: Span = Span::hours(1);
 /// So long after its end a bucket that is not used is let go from memory.
-const COLD_AFTER: Span = Span::seconds(10);
+const PAST_AFTER: Span = Span::seconds(10);
 /// Keys of the engine's own memory: from here …
 const ENGINE_FROM: &str = "r";
 /// … up to here.
@@ -238,27 +238,25 @@ impl<P: Processor> Task<P> {
         }
     }
 
-    /// After a checkpoint that was committed: lets go what the budget does not allow.
+    /// After a checkpoint that was committed: lets go what is past, and what the budget does not allow. Where everything
+    /// may stay there may be no shelf either.
     fn settle(&mut self) {
-        if !std::mem::replace(&mut self.settled, true) {
-            // A bucket of the past is asked for again only by what comes late.
-            let past = |kind, size| {
-                let mut text = String::new();
-                keys::bucket(&mut text, kind, self.context.recorded - size - COLD_AFTER, size);
-                text
-            };
-            // Where nothing need be let go there may be no shelf.
-            let bounded = self.budget < usize::MAX;
-            let cold = |bounds: &[String], key: &str| {
-                bounded && bounds.iter().any(|to| key[..1] == to[..1] && key < to.as_str())
-            };
-            let (seen, states): (_, Vec<_>) = ([past('s', SEGMENT)], {
-                P::BUCKETS.iter().map(|(kind, size)| past(*kind, *size)).collect()
-            });
-            self.seen.evict(self.budget / 2, |key| cold(&seen, key));
-            let budget = self.budget.saturating_sub(self.seen.bytes());
-            self.states.evict(budget, |key| cold(&states, key));
+        if std::mem::replace(&mut self.settled, true) {
+            return;
         }
+        let seen: Vec<String> = self.past('s', SEGMENT).into_iter().collect();
+        let states = P::BUCKETS.iter().filter_map(|(kind, size)| self.past(*kind, *size));
+        let states: Vec<String> = states.collect();
+        self.seen.evict(self.budget / 2, |key| keys::is_before(key, &seen));
+        let budget = self.budget.saturating_sub(self.seen.bytes());
+        self.states.evict(budget, |key| keys::is_before(key, &states));
+    }
+
+    /// What the keys of one kind begin with from where a bucket is not past: only what comes late asks for one before.
+    fn past(&self, kind: char, size: Span) -> Option<String> {
+        let mut text = String::new();
+        keys::bucket(&mut text, kind, self.context.recorded - size - PAST_AFTER, size);
+        (self.budget < usize::MAX).then_some(text)
     }
 
     fn needs_checkpoint_before(&self, record: &Recorded) -> bool {
@@ -479,18 +477,6 @@ impl<P: Processor> Task<P> {
             value: value.into(),
             origin: derived.origin,
         });
-    }
-}
-
-impl Novelty {
-    /// As a label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Novel => "novel",
-            Self::Repeat => "repeat",
-            Self::Old => "old",
-        }
     }
 }
 
