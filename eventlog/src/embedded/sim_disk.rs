@@ -63,6 +63,8 @@ fn power_is_off() -> LogError {
 
 #[derive(Debug, Default)]
 struct Disk {
+    /// What tells it from other disks: nothing random, so that a run repeats itself.
+    lot: u64,
     /// What survives.
     synced: BTreeMap<(Space, Bytes), Bytes>,
     /// Written whole, not synced: it may survive.
@@ -94,6 +96,13 @@ impl SimDisk {
         Self::default()
     }
 
+    /// An empty disk that is another than those of other lots: a log made on it is another journal.
+    #[must_use]
+    pub fn of_lot(lot: u64) -> Self {
+        let disk = Disk { lot, ..Disk::default() };
+        Self(Arc::new(Mutex::new(disk)))
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,6 +125,7 @@ impl SimDisk {
         let mut disk = self.disk();
         disk.off = true;
         let mut next = Disk {
+            lot: disk.lot,
             synced: disk.synced.clone(),
             ..Disk::default()
         };
@@ -128,9 +138,8 @@ impl SimDisk {
 }
 
 impl Storage for SimDisk {
-    /// The same every time: a run repeats itself.
     fn lot(&self) -> u64 {
-        0
+        self.disk().lot
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), LogError> {

@@ -1,6 +1,7 @@
 //! The suite, on every home.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -136,8 +137,9 @@ struct OnSimDisk {
 #[async_trait]
 impl Harness for OnSimDisk {
     async fn fresh() -> Self {
+        static LOTS: AtomicU64 = AtomicU64::new(0);
         let mut fresh = Self {
-            disk: SimDisk::new(),
+            disk: SimDisk::of_lot(LOTS.fetch_add(1, Ordering::Relaxed)),
             chance: Prng::new(7),
             clock: Arc::default(),
             log: None,
