@@ -417,6 +417,8 @@ fn admin() -> Principal {
 /// # Errors
 /// Where it does not start, or not everything could be saved.
 pub async fn run(config: Config, demo: usize, json: bool) -> Result<(), Failure> {
+    // Before anything starts: whoever asks at once is heard too.
+    let mut asked = Asked::listen()?;
     let mut server = start(&config).await?;
     if demo > 0 {
         server.add_demo(demo)?;
@@ -425,11 +427,17 @@ pub async fn run(config: Config, demo: usize, json: bool) -> Result<(), Failure>
     let stop = CancellationToken::new();
     let (running, options) = (Arc::clone(&server.running), config.supervisor.clone());
     let watchdog = tokio::spawn(notify::watchdog(stop.clone(), move || running.stuck(&options)));
-    if server.ready(Duration::from_secs(60)).await.is_ok() {
-        tracing::info!(http = %server.http, "ready");
+    let serving = async {
+        if server.ready(Duration::from_secs(60)).await.is_ok() {
+            tracing::info!(http = %server.http, "ready");
+        }
+        notify::ready();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = serving => {}
+        () = asked.to_stop() => {}
     }
-    notify::ready();
-    asked_to_stop().await?;
     notify::stopping();
     tracing::info!("stopping");
     let whole = server.stop().await;
@@ -475,13 +483,26 @@ fn greet(server: &Server, demo: usize, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn asked_to_stop() -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::because("signals", e))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::because("signals", e))?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, heard from the moment this is made.
+struct Asked {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Asked {
+    fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let heard = |kind| signal(kind).map_err(|e| Failure::because("signals", e));
+        Ok(Self {
+            terminate: heard(SignalKind::terminate())?,
+            interrupt: heard(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    async fn to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
