@@ -436,7 +436,7 @@ pub async fn run(config: Config, demo: usize, json: bool) -> Result<(), Failure>
     };
     tokio::select! {
         () = serving => {}
-        () = asked.to_stop() => {}
+        () = asked.once() => {}
     }
     notify::stopping();
     tracing::info!("stopping");
@@ -499,7 +499,7 @@ impl Asked {
         })
     }
 
-    async fn to_stop(&mut self) {
+    async fn once(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
