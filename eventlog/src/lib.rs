@@ -25,6 +25,7 @@ pub use error::LogError;
 pub use topic::Topic;
 
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -227,7 +228,21 @@ pub trait Workspace: Debug + Send + Sync {
     /// [`LogError::OtherIncarnation`]; [`LogError::Misuse`] where outputs are not in origin order;
     /// [`LogError::Corrupt`] where a repeat is seen not to be what was written first.
     async fn commit(&mut self, work: Work) -> Result<(), LogError>;
+
+    /// Saves a checkpoint as [`commit`](Self::commit) does, while outputs that come after it are committed: nobody who
+    /// waits for an output waits for states. The future is driven to its end by whoever called, one at a time; an error
+    /// is as one of `commit`. Everything up to the checkpoint's position must have been committed before. Where a home
+    /// cannot do that the checkpoint comes back, to be committed.
+    ///
+    /// # Errors
+    /// The checkpoint itself.
+    fn save(&mut self, checkpoint: Checkpoint) -> Result<Saving, Checkpoint> {
+        Err(checkpoint)
+    }
 }
+
+/// A checkpoint that is being saved.
+pub type Saving = Pin<Box<dyn Future<Output = Result<(), LogError>> + Send>>;
 
 /// Checkpointed states, read synchronously by a task when a key is not in memory.
 pub trait Shelf: Send + Sync {

@@ -301,6 +301,7 @@ pub fn run(task: &mut dyn AnyTask, shelf: &MemoryShelf, records: &[Recorded]) ->
         let work = task.handle(records)?;
         if let Some(checkpoint) = &work.checkpoint {
             shelf.save(checkpoint);
+            task.saved();
         }
         outputs.extend(work.outputs);
     }

@@ -34,6 +34,8 @@ pub struct Log {
     pub memtable: Size,
     /// What may wait to be written.
     pub queue: Size,
+    /// States of a checkpoint that are written at once.
+    pub states_at_once: usize,
     /// How long records are kept.
     pub retention_age: Off<Time>,
     /// How much of each partition is kept.
@@ -176,6 +178,8 @@ pub struct Processors {
     pub checkpoint_every: Time,
     /// After how many records they are saved at the latest.
     pub checkpoint_records: usize,
+    /// How far what nobody is waiting for stands behind doors and alerts, as `nice` has it.
+    pub niceness: u8,
     /// Records read at once, per task.
     pub read_records: usize,
     /// Their size.
@@ -192,6 +196,7 @@ impl Log {
             cache_bytes: self.cache.bytes(),
             disk_cache_bytes: self.disk_cache.0,
             memtable_bytes: self.memtable.0,
+            states_at_once: self.states_at_once,
             queue_bytes: u32::try_from(self.queue.0).unwrap_or(u32::MAX),
             retention_age: self.retention_age.0.map(span),
             retention_bytes: self.retention_size.0.map(|size| size.0),
@@ -324,6 +329,7 @@ impl Processors {
             tick: true,
             catalogue,
             board: processors::runner::Board::default(),
+            behind: None,
             state_bytes: self.states.bytes(),
             checkpoint_every: self.checkpoint_every.0,
             checkpoint_records: self.checkpoint_records,
@@ -368,7 +374,7 @@ mod tests {
     fn given(config: &Config) -> String {
         let catalogue = Arc::default();
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
             config.log.options(),
             config.views.options(),
             config.views.projection(Arc::clone(&catalogue)),
@@ -377,6 +383,7 @@ mod tests {
             config.http.server(config.shutdown.drain),
             config.mqtt.limits(config.shutdown.drain),
             config.processors.options(catalogue),
+            config.processors.niceness,
         )
     }
 

@@ -3,6 +3,7 @@
 //! The order of the start: log, key, what processors go by, views, roles, doors last. The order of the stop: doors first,
 //! so that nothing new is acknowledged; then the roles, each of which saves what it has.
 
+mod behind;
 mod demo;
 pub mod notify;
 pub mod operations;
@@ -21,6 +22,7 @@ use projections::store::ViewStore;
 use schemas::access::{Authenticate, Principal, Role};
 use schemas::facts::TickedBy;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Time};
@@ -29,6 +31,7 @@ use crate::failure::Failure;
 use crate::house::gate::Gate;
 use crate::house::{House, Served};
 use crate::tls;
+use behind::Behind;
 use operations::Running;
 use supervisor::{Roles, Supervisor};
 
@@ -52,6 +55,7 @@ pub struct Server {
     roles: (Supervisor, CancellationToken),
     demo: (Supervisor, CancellationToken),
     drain: Time,
+    _behind: Behind,
 }
 
 /// A listener that can be had again after it was lost.
@@ -115,12 +119,17 @@ pub async fn start(config: &Config) -> Result<Server, Failure> {
         .catch_up()
         .await
         .map_err(|e| Failure::because("the journal cannot be read", e))?;
-    let views = house.open_views()?;
+    let behind = Behind::start(config.processors.niceness)?;
+    // From a thread of theirs: those that merge the views' tables inherit its priority.
+    let opening = house.clone();
+    let views = behind.handle().spawn_blocking(move || opening.open_views());
+    let views = views.await.map_err(|e| Failure::because("the views", e))??;
     let gate = Arc::new(Gate::default());
     house.served = Some(Served { views, gate });
 
     let roles: Arc<Roles> = Arc::default();
-    let processing = config.processors.options(Arc::clone(&house.catalogue));
+    let mut processing = config.processors.options(Arc::clone(&house.catalogue));
+    processing.behind = Some(behind.handle().clone());
     let projecting = config.views.projection(Arc::clone(&house.catalogue));
     let intake = Intake::new(
         Arc::clone(&house.log),
@@ -137,7 +146,14 @@ pub async fn start(config: &Config) -> Result<Server, Failure> {
         metrics,
     ));
     let board = Arc::clone(&projecting.board);
-    let inside = start_roles(config, &house, &roles, &running, (processing, projecting))?;
+    let inside = start_roles(
+        config,
+        &house,
+        &roles,
+        &running,
+        (processing, projecting),
+        behind.handle(),
+    )?;
     let doors = CancellationToken::new();
     let api = api_state(&house, &keys, &running, (board, doors.clone()));
     let supervised = start_doors(
@@ -162,6 +178,7 @@ pub async fn start(config: &Config) -> Result<Server, Failure> {
             CancellationToken::new(),
         ),
         drain: config.shutdown.drain,
+        _behind: behind,
     })
 }
 
@@ -174,6 +191,7 @@ fn start_roles(
     roles: &Arc<Roles>,
     running: &Arc<Running>,
     (processing, projecting): RoleOptions,
+    behind: &Handle,
 ) -> Result<(Supervisor, CancellationToken), Failure> {
     let stop = CancellationToken::new();
     let mut supervisor = Supervisor::new(config.supervisor.clone(), Arc::clone(roles));
@@ -210,7 +228,7 @@ fn start_roles(
         async move { observed.observe(until).await }
     });
     if let Some(served) = house.served.clone() {
-        project(&mut supervisor, house, served, projecting, &stop);
+        project(&mut supervisor, house, served, (projecting, behind.clone()), &stop);
     }
     listen_for_commands(&mut supervisor, house, &stop)?;
     Ok((supervisor, stop))
@@ -220,18 +238,22 @@ fn project(
     supervisor: &mut Supervisor,
     house: &House,
     served: Served,
-    options: projections::runner::Options,
+    (options, behind): (projections::runner::Options, Handle),
     stop: &CancellationToken,
 ) {
     let (log, until) = (Arc::clone(&house.log), stop.clone());
     supervisor.start("project", stop.clone(), move || {
         let (log, served, options, until) = (Arc::clone(&log), served.clone(), options.clone(), until.clone());
+        let behind = behind.clone();
         async move {
-            let run = |rest| {
-                let store: Arc<dyn ViewStore> = Arc::clone(&served.views) as Arc<dyn ViewStore>;
-                projections::runner::run(Arc::clone(&log), store, options.clone(), rest)
+            let run = async move {
+                let run = |rest| {
+                    let store: Arc<dyn ViewStore> = Arc::clone(&served.views) as Arc<dyn ViewStore>;
+                    projections::runner::run(Arc::clone(&log), store, options.clone(), rest)
+                };
+                served.gate.run(&until, run).await.map_err(|e| e.to_string())
             };
-            served.gate.run(&until, run).await.map_err(|e| e.to_string())
+            behind.spawn(run).await.map_err(|e| e.to_string())?
         }
     });
 }
@@ -282,12 +304,12 @@ fn api_state(
     })
 }
 
-type Behind<'a> = (&'a House, &'a Arc<Keys>, &'a Arc<api::State>, Arc<Intake>);
+type Within<'a> = (&'a House, &'a Arc<Keys>, &'a Arc<api::State>, Arc<Intake>);
 
 /// What the world sees.
 fn start_doors(
     config: &Config,
-    (house, keys, api, intake): Behind<'_>,
+    (house, keys, api, intake): Within<'_>,
     roles: &Arc<Roles>,
     (http, mqtt, tls): (&Listening, Option<&Listening>, Option<&tls::Doors>),
     stop: &CancellationToken,

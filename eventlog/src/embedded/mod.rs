@@ -1,7 +1,8 @@
 //! The log in one process, with no server beside it: fjall on the local disk, one writer, group commit.
 //!
-//! A record is acknowledged and readable once one `fdatasync` has made its group durable. Outputs, states and position
-//! of a processor are one atomic write, so a later claim of the same place fences the earlier one.
+//! A record is acknowledged and readable once one `fdatasync` has made its group durable. A processor's outputs are
+//! durable before its states, and those before its position; a long checkpoint is saved in pieces, so that appends go on
+//! beside it. A later claim of the same place fences the earlier one.
 //!
 //! Layout: a key space per partition holds blocks of records by base offset; `places` holds positions, states and
 //! where derived topics end; `meta` what the log is made of.

@@ -21,6 +21,8 @@ pub struct Options {
     pub memtable_bytes: u64,
     /// How many bytes may wait to be written; who comes then waits too.
     pub queue_bytes: u32,
+    /// A longer checkpoint is saved in pieces of so many states, so that appends do not wait for all of it.
+    pub states_at_once: usize,
     /// Records older than this are let go of; `None` keeps them for ever.
     pub retention_age: Option<Span>,
     /// Of each partition about so many bytes are kept; `None` keeps everything.
@@ -38,6 +40,7 @@ impl Default for Options {
             disk_cache_bytes: 16 << 20,
             memtable_bytes: 8 << 20,
             queue_bytes: 32 << 20,
+            states_at_once: 256,
             retention_age: None,
             retention_bytes: None,
             retention_every: Duration::from_secs(60),
@@ -54,6 +57,9 @@ impl Options {
         }
         if !(1..=64 << 20).contains(&self.max_record_bytes) {
             return wrong("max_record_bytes must be 1 byte to 64 MiB");
+        }
+        if self.states_at_once == 0 {
+            return wrong("states_at_once must be at least 1");
         }
         if self.queue_bytes == 0 || self.memtable_bytes < 1 << 16 {
             return wrong("queue_bytes must be at least 1 and memtable_bytes at least 64 KiB");

@@ -4,14 +4,25 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use smol_str::SmolStr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::workspace::{Claimed, Place};
-use crate::{Append, LogError, Offset, Partition, Topic, Work};
+use crate::{Append, LogError, Offset, Output, Partition, Stored, Topic};
 
 /// How an answer gets back.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, LogError>>;
+
+/// What of a processor's work is made durable at once.
+#[derive(Default)]
+pub(super) struct Piece {
+    pub(super) outputs: Vec<Output>,
+    pub(super) reached: Offset,
+    pub(super) states: Vec<(SmolStr, Stored)>,
+    /// The position and its context, which end a checkpoint.
+    pub(super) position: Option<(Offset, Bytes)>,
+}
 
 /// What the writer can be asked for.
 pub(super) enum Request {
@@ -24,7 +35,7 @@ pub(super) enum Request {
     Commit {
         place: Arc<Place>,
         epoch: u64,
-        work: Work,
+        piece: Piece,
         answer: Answer<()>,
         room: OwnedSemaphorePermit,
     },

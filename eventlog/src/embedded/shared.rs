@@ -71,6 +71,8 @@ pub(super) struct Shared {
     /// Every partition of every topic, by [`Shared::slot`].
     pub(super) logs: Vec<Log>,
     pub(super) queue: Queue,
+    /// Held while a checkpoint is saved piece by piece.
+    pub(super) saving: tokio::sync::Mutex<()>,
     failed: OnceLock<LogError>,
 }
 
@@ -107,6 +109,7 @@ impl Shared {
         let shared = Self {
             layout,
             queue: Queue::new(options.queue_bytes),
+            saving: tokio::sync::Mutex::default(),
             options,
             storage,
             clock,

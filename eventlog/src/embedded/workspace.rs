@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::derived::Origin;
 use smol_str::SmolStr;
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 
 use super::Shared;
-use super::queue::{Request, closed};
+use super::queue::{Piece, Request, closed};
 use super::rows;
 use super::storage::{Direction, Space, Storage};
-use crate::{LogError, Offset, Partition, Shelf, Stored, Topic, Work, Workspace};
+use crate::{Checkpoint, LogError, Offset, Partition, Saving, Shelf, Stored, Topic, Work, Workspace};
 
 /// A processor on a partition, whoever owns it.
 #[derive(Debug)]
@@ -100,18 +100,10 @@ impl Owned {
         }
         let last = work.outputs.last().map(|output| output.origin.clone());
         let saved = work.checkpoint.as_ref().map(|c| (c.position, c.context.clone()));
-        let room = self.shared.queue.room(size(&work)).await?;
-        let (answer, answered) = oneshot::channel();
-        self.shared.ask(Request::Commit {
-            place: Arc::clone(&self.place),
-            epoch: self.epoch,
-            work,
-            answer,
-            room,
-        })?;
-        answered
-            .await
-            .map_err(|_| self.shared.failure().err().unwrap_or_else(closed))??;
+        let _turn = self.shared.turn(&work).await;
+        for piece in pieces(work, self.shared.options.states_at_once) {
+            make_durable(&self.shared, &self.place, self.epoch, piece).await?;
+        }
         if last > self.last {
             self.last = last;
         }
@@ -122,10 +114,79 @@ impl Owned {
     }
 }
 
-/// What `work` takes up while it waits.
-fn size(work: &Work) -> usize {
-    let outputs: usize = work.outputs.iter().map(|o| o.key.len() + o.value.len()).sum();
-    let states = work.checkpoint.iter().flat_map(|c| &c.states);
+/// Has one piece made durable.
+async fn make_durable(shared: &Shared, place: &Arc<Place>, epoch: u64, piece: Piece) -> Result<(), LogError> {
+    let room = shared.queue.room(size(&piece)).await?;
+    let (answer, answered) = oneshot::channel();
+    shared.ask(Request::Commit {
+        place: Arc::clone(place),
+        epoch,
+        piece,
+        answer,
+        room,
+    })?;
+    answered
+        .await
+        .map_err(|_| shared.failure().err().unwrap_or_else(closed))?
+}
+
+impl Shared {
+    /// Waits for the turn to save a long checkpoint: one at a time, so that whoever appends waits for one piece at most.
+    async fn turn(&self, work: &Work) -> Option<MutexGuard<'_, ()>> {
+        let states = work.checkpoint.as_ref().map_or(0, |c| c.states.len());
+        if states > self.options.states_at_once {
+            Some(self.saving.lock().await)
+        } else {
+            None
+        }
+    }
+}
+
+/// Work in the pieces in which it becomes durable: outputs first, then states, so many at once, then the removals and
+/// the position. States may so stand ahead of their position, which a restore allows (each says what it has applied); a
+/// key that is gone says nothing, so what is removed goes with the position.
+fn pieces(work: Work, at_once: usize) -> Vec<Piece> {
+    let mut first = Piece {
+        outputs: work.outputs,
+        reached: work.reached,
+        ..Piece::default()
+    };
+    let Some(checkpoint) = work.checkpoint else {
+        return vec![first];
+    };
+    let position = Some((checkpoint.position, checkpoint.context));
+    if checkpoint.states.len() <= at_once {
+        (first.states, first.position) = (checkpoint.states, position);
+        return vec![first];
+    }
+    let (kept, removed): (Vec<_>, Vec<_>) = checkpoint.states.into_iter().partition(|(_, s)| s.value.is_some());
+    let reached = first.reached;
+    let mut pieces = vec![first];
+    let mut kept = kept.into_iter();
+    loop {
+        let states: Vec<_> = kept.by_ref().take(at_once).collect();
+        if states.is_empty() {
+            break;
+        }
+        pieces.push(Piece {
+            reached,
+            states,
+            ..Piece::default()
+        });
+    }
+    pieces.push(Piece {
+        reached,
+        states: removed,
+        position,
+        ..Piece::default()
+    });
+    pieces
+}
+
+/// What a piece takes up while it waits.
+fn size(piece: &Piece) -> usize {
+    let outputs: usize = piece.outputs.iter().map(|o| o.key.len() + o.value.len()).sum();
+    let states = piece.states.iter();
     let states: usize = states
         .map(|(key, stored)| key.len() + stored.value.as_ref().map_or(0, Bytes::len))
         .sum();
@@ -165,6 +226,24 @@ impl Workspace for Owned {
         self.write(work).await?;
         self.broken = false;
         Ok(())
+    }
+
+    fn save(&mut self, checkpoint: Checkpoint) -> Result<Saving, Checkpoint> {
+        if self.broken {
+            return Err(checkpoint);
+        }
+        let (shared, place, epoch) = (Arc::clone(&self.shared), Arc::clone(&self.place), self.epoch);
+        Ok(Box::pin(async move {
+            let work = Work {
+                checkpoint: Some(checkpoint),
+                ..Work::default()
+            };
+            let _turn = shared.turn(&work).await;
+            for piece in pieces(work, shared.options.states_at_once) {
+                make_durable(&shared, &place, epoch, piece).await?;
+            }
+            Ok(())
+        }))
     }
 }
 

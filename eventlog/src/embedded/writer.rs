@@ -13,12 +13,12 @@ use smol_str::SmolStr;
 use tokio::time::Instant;
 
 use super::block::{self, Block};
-use super::queue::{Answer, Next, Request};
+use super::queue::{Answer, Next, Piece, Request};
 use super::rows::{self, OutputEnd, Position};
 use super::storage::{Change, Space};
 use super::workspace::{Claimed, Place};
 use super::{Shared, memory, metrics, retention};
-use crate::{Append, LogError, Offset, Partition, Reached, Topic, Work};
+use crate::{Append, LogError, Offset, Partition, Reached, Topic};
 
 /// A block holds at most so many records, …
 const BLOCK_RECORDS: usize = 4096;
@@ -129,12 +129,12 @@ impl Writer {
                 Request::Commit {
                     place,
                     epoch,
-                    work,
+                    piece,
                     answer,
                     room,
                 } => {
                     rooms.push(room);
-                    match self.take(&mut group, &place, epoch, work) {
+                    match self.take(&mut group, &place, epoch, piece) {
                         Ok((slot, reached)) => group.committed.push((answer, slot, reached)),
                         Err(error) => drop(answer.send(Err(error))),
                     }
@@ -186,7 +186,13 @@ impl Writer {
     }
 
     /// Takes a processor's work into the group: where its outputs go and how far they follow the journal then.
-    fn take(&mut self, group: &mut Group, place: &Place, epoch: u64, work: Work) -> Result<(usize, Reached), LogError> {
+    fn take(
+        &mut self,
+        group: &mut Group,
+        place: &Place,
+        epoch: u64,
+        piece: Piece,
+    ) -> Result<(usize, Reached), LogError> {
         if place.claims.load(Ordering::SeqCst) != epoch {
             metrics::fenced();
             return Err(LogError::Fenced);
@@ -195,11 +201,11 @@ impl Writer {
         let Some(mut output) = self.outputs.remove(&slot) else {
             return Err(LogError::Fenced);
         };
-        let reached = self.take_outputs(group, slot, &mut output, work.outputs);
+        let reached = self.take_outputs(group, slot, &mut output, piece.outputs);
         if reached.is_ok() {
             let next = group.gathered.get(&slot).map_or(self.ends[slot].0, |g| g.next);
             let reached = &mut output.end.reached;
-            (reached.journal, reached.end) = (reached.journal.max(work.reached), next);
+            (reached.journal, reached.end) = (reached.journal.max(piece.reached), next);
             let key = rows::output_key(place.output, place.partition);
             let packed = output.end.pack(&key);
             group.changes.push(Change::put(Space::Places, key, packed));
@@ -207,22 +213,23 @@ impl Writer {
         let end = output.end.reached;
         self.outputs.insert(slot, output);
         reached?;
-        if let Some(checkpoint) = work.checkpoint {
-            for (name, stored) in checkpoint.states {
-                let key = rows::state_key(&place.processor, place.partition, &name);
-                group.changes.push(match stored.value {
-                    Some(value) => {
-                        let packed = rows::pack_state(&key, stored.applied, &value);
-                        Change::put(Space::Places, key, packed)
-                    }
-                    None => Change::remove(Space::Places, key),
-                });
-            }
+        for (name, stored) in piece.states {
+            let key = rows::state_key(&place.processor, place.partition, &name);
+            group.changes.push(match stored.value {
+                Some(value) => {
+                    let packed = rows::pack_state(&key, stored.applied, &value);
+                    Change::put(Space::Places, key, packed)
+                }
+                None => Change::remove(Space::Places, key),
+            });
+        }
+        if let Some((offset, context)) = piece.position {
             let key = rows::position_key(&place.processor, place.partition);
+            let incarnation = self.shared.layout.incarnation;
             let position = Position {
-                incarnation: self.shared.layout.incarnation,
-                offset: checkpoint.position,
-                context: checkpoint.context,
+                incarnation,
+                offset,
+                context,
             };
             let packed = position.pack(&key);
             group.changes.push(Change::put(Space::Places, key, packed));

@@ -54,6 +54,7 @@ fn push(wake: &mut Keys, key: &Key, parts: &[&str]) {
 impl Processor for Alerts {
     const NAME: &'static str = "alerts";
     const VERSION: u16 = 1;
+    const URGENT: bool = true;
     const REPEATS: bool = true;
     const SHARE: usize = 3;
     type State = Subject;

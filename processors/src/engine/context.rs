@@ -20,8 +20,9 @@ const LATENESS: Span = Span::days(7);
 /// How much longer than lateness bucketed states are kept, so that a replay still finds what it found the first time.
 const SLACK: Span = Span::days(1);
 /// So long after the horizon has passed them buckets are dropped: when all windows have been written that were waiting,
-/// and later than any replay from a checkpoint begins (at most an hour back), also where a policy moves the horizon far.
-const DROP_AFTER: Span = Span::hours(2);
+/// and later than any replay from a checkpoint begins (at most an hour back, two where one was being saved), also where a
+/// policy moves the horizon far.
+const DROP_AFTER: Span = Span::hours(3);
 /// Load is told anew after so much recorded time.
 const STRETCH: Span = Span::seconds(5);
 /// How often buckets are dropped.
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_the_horizon_is_dropped_two_hours_later_and_once() {
+    fn what_lies_before_the_horizon_is_dropped_three_hours_later_and_once() {
         let mut ctx = Context::new(nowhere());
         let mut drop_at = |hours: i64| {
             ctx.tick(at(hours * 3_600), TickedBy::Process);
@@ -289,11 +290,11 @@ mod tests {
         };
         let horizon = |hours: i64| at(hours * 3_600) - Span::days(8);
         assert_eq!(drop_at(0), None);
-        assert_eq!(drop_at(1), None);
-        assert_eq!(drop_at(2), Some((Timestamp::MIN, horizon(0))));
         assert_eq!(drop_at(2), None);
-        assert_eq!(drop_at(9), Some((horizon(0), horizon(2))));
-        assert_eq!(drop_at(11), Some((horizon(2), horizon(9))));
+        assert_eq!(drop_at(3), Some((Timestamp::MIN, horizon(0))));
+        assert_eq!(drop_at(3), None);
+        assert_eq!(drop_at(9), Some((horizon(0), horizon(3))));
+        assert_eq!(drop_at(12), Some((horizon(3), horizon(9))));
     }
 
     #[test]

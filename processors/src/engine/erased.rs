@@ -15,6 +15,8 @@ pub trait AnyTask: Send {
     fn handle(&mut self, records: &[Recorded]) -> Result<Work, Stop>;
     /// [`Task::checkpoint`].
     fn checkpoint(&mut self) -> Checkpoint;
+    /// [`Task::saved`].
+    fn saved(&mut self);
     /// [`Task::position`].
     fn position(&self) -> Offset;
     /// [`Task::at_hand`].
@@ -35,6 +37,9 @@ impl<P: Processor> AnyTask for Task<P> {
     }
     fn checkpoint(&mut self) -> Checkpoint {
         Self::checkpoint(self)
+    }
+    fn saved(&mut self) {
+        Self::saved(self);
     }
     fn position(&self) -> Offset {
         Self::position(self)
@@ -65,6 +70,8 @@ pub struct Kind {
     pub version: u16,
     /// The topic it writes.
     pub output: Topic,
+    /// Whether somebody is waiting for what it concludes.
+    pub urgent: bool,
     /// How much of the memory for states it gets, beside the others.
     pub share: usize,
     /// Starts it at a place.
@@ -79,6 +86,7 @@ impl Kind {
             name: P::NAME,
             version: P::VERSION,
             output,
+            urgent: P::URGENT,
             share: P::SHARE,
             restore: |place| Ok(Box::new(Task::restore(P::default(), place)?)),
         }

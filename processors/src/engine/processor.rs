@@ -20,6 +20,8 @@ pub trait Processor: Send + Sync + 'static {
     const REPEATS: bool = false;
     /// Whether readings come with the rhythm that their sensor has promised.
     const RHYTHM: bool = false;
+    /// Whether somebody is waiting for what it concludes: the others then run behind it.
+    const URGENT: bool = false;
     /// How much of the memory for states it gets, beside the others.
     const SHARE: usize = 1;
     /// Kinds of keys that carry a bucket of time, with its length: their states are dropped one day after lateness.

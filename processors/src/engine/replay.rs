@@ -68,7 +68,13 @@ impl Recompute {
         };
         while !self.superseded && self.task.position() < end {
             match self.task.handle(records) {
-                Ok(work) => outputs.extend(work.outputs),
+                Ok(work) => {
+                    outputs.extend(work.outputs);
+                    if work.checkpoint.is_some() {
+                        // There is nothing to save it to: only what is forgotten is let go.
+                        self.task.saved();
+                    }
+                }
                 Err(Stop::Superseded { .. }) => self.superseded = true,
                 Err(stop) => return Err(stop),
             }

@@ -100,7 +100,6 @@ pub struct Task<P: Processor> {
     text: String,
     /// Position and recorded time of the last checkpoint.
     checkpointed: (Offset, Timestamp),
-    settled: bool,
 }
 
 impl<P: Processor> Task<P> {
@@ -146,7 +145,6 @@ impl<P: Processor> Task<P> {
             wake: Keys::default(),
             text: String::new(),
             checkpointed,
-            settled: true,
         })
     }
 
@@ -186,12 +184,12 @@ impl<P: Processor> Task<P> {
     }
 
     /// Handles records of the partition, in offset order. What is below [`Work::reached`] has had its effect; give the
-    /// others again. What was returned must be committed before the next call.
+    /// others again. What was returned must be committed before the next call; a checkpoint that it holds must also be
+    /// [`saved`](Self::saved).
     ///
     /// # Errors
     /// [`Stop`], with nothing handled by this call. After [`Stop::Shelf`] throw the task away.
     pub fn handle(&mut self, records: &[Recorded]) -> Result<Work, Stop> {
-        self.settle();
         let mut work = Work::default();
         let mut handled = false;
         for record in records {
@@ -214,7 +212,8 @@ impl<P: Processor> Task<P> {
         Ok(work)
     }
 
-    /// Every state changed since the last checkpoint, with the position. Commit it before the next call.
+    /// Every state changed since the last checkpoint, with the position. Records may be handled while it is being saved;
+    /// one checkpoint at a time.
     pub fn checkpoint(&mut self) -> Checkpoint {
         let mut states = Vec::with_capacity(self.dirty());
         let processor = &self.processor;
@@ -222,7 +221,6 @@ impl<P: Processor> Task<P> {
             .drain(|s| processor.deadlines(s), |s| processor.heap(s), &mut states);
         self.seen.drain(|_| Deadlines::default(), Segment::heap, &mut states);
         self.checkpointed = (self.next, self.context.recorded);
-        self.settled = false;
         let context = Bytes::from(self.context.encode());
         if Rule::ContextWithPosition.is_out() {
             let stored = Stored {
@@ -238,12 +236,9 @@ impl<P: Processor> Task<P> {
         }
     }
 
-    /// After a checkpoint that was committed: lets go what is past, and what the budget does not allow. Where everything
-    /// may stay there may be no shelf either.
-    fn settle(&mut self) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
-        }
+    /// The last checkpoint stands: lets go of what is past, and of what the budget does not allow. Where everything may
+    /// stay there may be no shelf either.
+    pub fn saved(&mut self) {
         let seen: Vec<String> = self.past('s', SEGMENT).into_iter().collect();
         let states = P::BUCKETS.iter().filter_map(|(kind, size)| self.past(*kind, *size));
         let states: Vec<String> = states.collect();

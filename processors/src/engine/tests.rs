@@ -221,9 +221,11 @@ fn disturbed(kind: &Kind, journal: &Journal, turns: &[(usize, u8)]) -> Vec<Outpu
         reader.read(work.outputs);
         if let Some(checkpoint) = &work.checkpoint {
             at = saved(&shelf, checkpoint);
+            task.saved();
         }
         if what % 3 == 0 {
             at = saved(&shelf, &task.checkpoint());
+            task.saved();
         }
         if what % 5 == 0 && lives < 20 {
             lives += 1;
@@ -243,8 +245,10 @@ fn all_checkpoints(kind: &Kind, journal: &Journal, every: usize) -> (Vec<Saved>,
         let work = task.handle(&journal.records[from..(from + every).min(end)]).unwrap();
         if let Some(checkpoint) = &work.checkpoint {
             places.push(saved(&shelf, checkpoint));
+            task.saved();
         }
         places.push(saved(&shelf, &task.checkpoint()));
+        task.saved();
     }
     (places, shelf.versions())
 }
@@ -405,10 +409,10 @@ fn a_version_speaks_from_its_activation_to_the_next() {
     journal
         .reading("p", "s", Metric::HeartRate, Span::seconds(1), 70.0)
         .tick(Span::seconds(1));
-    activate(&mut journal, 1);
+    activate(&mut journal, kind.version);
     journal.ticks(60, 60);
     let superseded = journal.records.len() as i64;
-    activate(&mut journal, 2);
+    activate(&mut journal, kind.version + 1);
     journal.ticks(300, 300);
     let shelf = MemoryShelf::default();
     let mut task = (kind.restore)(fresh(shelf)).unwrap();
@@ -432,7 +436,7 @@ fn a_version_speaks_from_its_activation_to_the_next() {
         superseded
     );
     let stop = task.handle(&journal.records[superseded as usize..]).unwrap_err();
-    assert!(matches!(stop, super::Stop::Superseded { by: 2, offset } if offset == superseded));
+    assert!(matches!(stop, super::Stop::Superseded { by, offset } if (by, offset) == (kind.version + 1, superseded)));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use eventlog::{Clock, EventLog, Limit, LogError, Partition};
 use schemas::codec::Catalogue;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ pub struct Options {
     pub checkpoint_records: usize,
     /// Whether to tick (`by: process`) once a second.
     pub tick: bool,
+    /// Where processors run that nobody is waiting for; `None` beside the others.
+    pub behind: Option<Handle>,
     /// The schemas that records are read with.
     pub catalogue: Arc<Catalogue>,
     /// Where to show how it goes.
@@ -57,6 +60,7 @@ impl Default for Options {
             checkpoint_every: Duration::from_secs(5),
             checkpoint_records: 200_000,
             tick: true,
+            behind: None,
             catalogue: Arc::new(Catalogue::builtin()),
             board: Board::default(),
         }
@@ -118,7 +122,10 @@ async fn run_these(
                 budget: unit * kind.share,
                 shutdown: shutdown.clone(),
             };
-            tasks.spawn(place.keep());
+            match &options.behind {
+                Some(behind) if !kind.urgent => tasks.spawn_on(place.keep(), behind),
+                _ => tasks.spawn(place.keep()),
+            };
         }
     }
     if options.tick {

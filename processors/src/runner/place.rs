@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use eventlog::{Clock, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
 use schemas::journal::{Fact, Recorded};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +91,8 @@ struct Life {
     /// A record that an earlier life panicked at: go up to it.
     bad: Option<Bad>,
     checkpointed: (Instant, Offset),
+    /// A checkpoint that is being saved while the task goes on.
+    saving: Option<JoinHandle<Result<(), LogError>>>,
     looked: Instant,
     /// The version before has said everything, or will not.
     may_speak: bool,
@@ -217,6 +220,7 @@ impl Keeper {
         let cursor = if task.position() == 0 { start } else { task.position() };
         Ok(Life {
             checkpointed: (Instant::now(), task.position()),
+            saving: None,
             looked: Instant::now(),
             may_speak: false,
             task,
@@ -238,7 +242,9 @@ impl Keeper {
                 if matches!(end, End::Shutdown | End::Stopped(_) | End::Superseded) {
                     // What is not saved is computed again: nothing is lost if this fails. A successor sees by it that
                     // everything up to here is said.
-                    let _ = self.commit(life, Work::default(), true).await;
+                    if self.saved(life).await.is_ok() {
+                        let _ = self.commit(life, Work::default(), true).await;
+                    }
                 }
                 return end;
             }
@@ -371,14 +377,59 @@ impl Keeper {
             let done = rest.partition_point(|r| r.offset < work.reached);
             metrics::counter!(crate::metrics::HANDLED, "processor" => self.kind.name).increment(done as u64);
             rest = &rest[done..];
-            let due = self.checkpoint_is_due(life);
-            self.commit(life, work, due).await?;
+            if work.checkpoint.is_some() {
+                self.saved(life).await?;
+            }
+            self.commit(life, work, false).await?;
+            self.save(life).await?;
             tokio::task::yield_now().await;
         }
         match life.bad.take_if(|_| reaches_bad) {
             Some(bad) => Err(End::Stopped(bad)),
             None => Ok(()),
         }
+    }
+
+    /// Begins to save the states where that is due and none are being saved; lets go of memory where they have been.
+    async fn save(&self, life: &mut Life) -> Result<(), LogError> {
+        if life.saving.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.saved(life).await?;
+        }
+        if life.saving.is_some() || !self.checkpoint_is_due(life) {
+            return Ok(());
+        }
+        match life.workspace.save(life.task.checkpoint()) {
+            Ok(saving) => {
+                life.saving = Some(match &self.options.behind {
+                    Some(behind) => behind.spawn(saving),
+                    None => tokio::spawn(saving),
+                });
+                self.checkpointed(life);
+                Ok(())
+            }
+            Err(checkpoint) => {
+                let work = Work {
+                    checkpoint: Some(checkpoint),
+                    ..Work::default()
+                };
+                self.commit(life, work, false).await
+            }
+        }
+    }
+
+    /// Waits for the checkpoint that is being saved, where one is.
+    async fn saved(&self, life: &mut Life) -> Result<(), LogError> {
+        if let Some(saving) = life.saving.take() {
+            let saved = saving.await;
+            saved.unwrap_or_else(|error| Err(LogError::Unavailable(format!("saving states: {error}"))))?;
+            life.task.saved();
+        }
+        Ok(())
+    }
+
+    fn checkpointed(&self, life: &mut Life) {
+        life.checkpointed = (Instant::now(), life.task.position());
+        metrics::counter!(crate::metrics::CHECKPOINTS, "processor" => self.kind.name).increment(1);
     }
 
     fn checkpoint_is_due(&self, life: &Life) -> bool {
@@ -399,12 +450,13 @@ impl Keeper {
         if checkpoint && work.checkpoint.is_none() {
             work.checkpoint = Some(life.task.checkpoint());
         }
-        if work.checkpoint.is_some() {
-            life.checkpointed = (Instant::now(), life.task.position());
-            metrics::counter!(crate::metrics::CHECKPOINTS, "processor" => processor).increment(1);
-        }
+        let checkpoint = work.checkpoint.is_some();
         let written = work.outputs.len() as u64;
         life.workspace.commit(work).await?;
+        if checkpoint {
+            self.checkpointed(life);
+            life.task.saved();
+        }
         metrics::counter!(crate::metrics::WRITTEN, "processor" => processor).increment(written);
         let position = life.task.position();
         self.options
@@ -423,9 +475,7 @@ impl Keeper {
             self.log.append(Topic::Journal, vec![activation]).await?;
             return Ok(());
         }
-        if self.checkpoint_is_due(life) {
-            self.commit(life, Work::default(), true).await?;
-        }
+        self.save(life).await?;
         let wait = self.log.wait(Topic::Journal, self.partition, life.cursor);
         let wait = tokio::time::timeout(self.options.checkpoint_every, wait);
         self.unless_shutdown(async { wait.await.unwrap_or(Ok(())) }).await

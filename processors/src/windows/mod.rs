@@ -7,6 +7,8 @@
 //! Under load ([`Context::load`]) these pauses grow with the load, from 25 facts per second and partition on, up to 60 s
 //! (1 and 5 min) or 120 s (1 h and 1 day), and a first reading waits as long: a minute is then written when it is
 //! complete. A window that waits is looked at again at least every 30 s, so all is written soon after the load has ended.
+//! Windows of many series end at the same moment; under load each series writes at a moment of its own in the pause, up
+//! to 20 s after the end, so that they do not all hold up the alerts of one tick.
 //!
 //! Every new reading counts, whatever its quality (the mean quality is in the
 //! window). Coverage compares with the rhythm that the sensor had promised by its newest reading in the window: one
@@ -21,6 +23,7 @@ use schemas::facts::{Reading, WindowRevised, WindowSize, WindowStatus};
 use schemas::ids::{Key, SensorId};
 use schemas::journal::{Envelope, Fact};
 use schemas::metric::{Form, Metric};
+use schemas::partition;
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +41,8 @@ pub struct Windows;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
     series: Option<(SensorId, Metric)>,
+    /// The series' own moment in a pause, in parts of 65,536.
+    moment: u16,
     /// By size, then start.
     windows: Vec<Window>,
 }
@@ -58,6 +63,8 @@ struct Window {
     since: Timestamp,
     /// While it has changed: to be looked at then.
     look: Timestamp,
+    /// When it is written as complete.
+    complete_at: Timestamp,
 }
 
 /// Up to so many facts per second a partition is at rest.
@@ -66,6 +73,20 @@ const REST: u32 = 25;
 const MOST: u32 = 30;
 /// A window that waits is looked at again after so long.
 const LOOK: Span = Span::seconds(30);
+
+/// A window is written as complete at most so long after its interval has ended.
+const SPREAD: Span = Span::seconds(20);
+
+/// A series' own part of a span.
+fn part(span: Span, moment: u16) -> Span {
+    Span((span.0 * i64::from(moment)) >> 16)
+}
+
+/// A series' own moment, by what follows the bucket in its state keys.
+fn moment(key: &str) -> u16 {
+    let series = keys::bucket_of(key).map_or(key, |bucket| &key[bucket.len()..]);
+    (partition::murmur2(series.as_bytes()) >> 16) as u16
+}
 
 /// How long a window is left alone after it was written, at so many facts per second.
 fn pause(size: WindowSize, load: u32) -> Span {
@@ -104,7 +125,7 @@ fn series(fact: &Envelope, reading: &Reading, out: &mut String) {
 
 impl Processor for Windows {
     const NAME: &'static str = "windows";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const RHYTHM: bool = true;
     const SHARE: usize = 6;
     const BUCKETS: &'static [(char, Span)] = &KINDS;
@@ -165,7 +186,9 @@ impl State {
         };
         if self.series.is_none() {
             self.series = Some((reading.sensor_id.clone(), reading.metric));
+            self.moment = moment(key);
         }
+        let moment = self.moment;
         let one = Aggregate::of(Sample {
             at: fact.measured_at,
             id: fact.id,
@@ -183,13 +206,13 @@ impl State {
                     window.readings.merge(&one);
                     window.expected_every = expected_every;
                     if !std::mem::replace(&mut window.dirty, true) {
-                        window.wait(ctx);
+                        window.wait(moment, ctx);
                     }
                 }
                 Err(i) => {
                     self.windows.reserve_exact(1);
                     let mut window = Window::new(*size, start, one.clone(), expected_every, ctx.recorded);
-                    window.wait(ctx);
+                    window.wait(moment, ctx);
                     self.windows.insert(i, window);
                 }
             }
@@ -201,16 +224,17 @@ impl State {
         let Some((sensor_id, metric)) = &self.series else {
             return Vec::new();
         };
+        let moment = self.moment;
         let written = self
             .windows
             .iter_mut()
-            .filter_map(|w| w.is_due(ctx).then(|| w.write(sensor_id, *metric, ctx.recorded)));
+            .filter_map(|w| w.is_due(moment, ctx).then(|| w.write(sensor_id, *metric, ctx.recorded)));
         written.map(Outcome::Window).collect()
     }
 }
 
 impl Window {
-    const fn new(
+    fn new(
         size: WindowSize,
         start: Timestamp,
         readings: Aggregate,
@@ -227,6 +251,7 @@ impl Window {
             complete: false,
             since: now,
             look: now,
+            complete_at: start + size.span(),
         }
     }
 
@@ -235,20 +260,25 @@ impl Window {
     }
 
     /// When it is to be written for what has changed, as things are now.
-    fn due(&self, ctx: &Context) -> Timestamp {
-        if self.revision == 0 && ctx.load() <= REST {
-            return self.since;
+    fn due(&self, moment: u16, ctx: &Context) -> Timestamp {
+        let pause = pause(self.size, ctx.load());
+        match self.revision {
+            0 if ctx.load() <= REST => self.since,
+            // A minute under load has ended by then.
+            0 if self.size != WindowSize::Minute => self.since + part(pause, moment),
+            _ => self.since + pause,
         }
-        self.since + pause(self.size, ctx.load())
     }
 
-    fn wait(&mut self, ctx: &Context) {
-        self.look = self.due(ctx).min(ctx.recorded + LOOK);
+    fn wait(&mut self, moment: u16, ctx: &Context) {
+        self.look = self.due(moment, ctx).min(ctx.recorded + LOOK);
+        let grown = Span(pause(self.size, ctx.load()).0 - pause(self.size, REST).0);
+        self.complete_at = self.end() + part(grown.min(SPREAD), moment);
     }
 
-    /// When its interval ends, where it had not ended at its first reading and has not been written as complete.
+    /// When it is written as complete, where its interval had not ended at its first reading and it has not been yet.
     fn ending(&self) -> Option<Timestamp> {
-        (!self.complete && self.end() > self.since).then(|| self.end())
+        (!self.complete && self.end() > self.since).then_some(self.complete_at)
     }
 
     fn deadline(&self) -> Option<Timestamp> {
@@ -256,14 +286,14 @@ impl Window {
     }
 
     /// Whether its time has come; one that is looked at too early waits on.
-    fn is_due(&mut self, ctx: &Context) -> bool {
+    fn is_due(&mut self, moment: u16, ctx: &Context) -> bool {
         if self.ending().is_some_and(|end| end <= ctx.recorded) {
             return true;
         }
         if !self.dirty || self.look > ctx.recorded {
             return false;
         }
-        self.wait(ctx);
+        self.wait(moment, ctx);
         self.look <= ctx.recorded
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
 pub(crate) enum Kind {
     /// Separate durable writes, owners that are not fenced, compaction (Kafka).
     Separate,
-    /// Atomic writes on a disk that loses power (embedded).
+    /// Owners that are fenced, checkpoints in pieces, on a disk that loses power (embedded).
     Atomic,
 }
 
@@ -117,6 +117,7 @@ impl Home {
                 *log = None;
                 let options = Options {
                     partitions: *partitions,
+                    states_at_once: 1 + chance.below(4) as usize,
                     cache_bytes: if chance.percent(50) { 1 << 20 } else { 1 << 12 },
                     ..Options::default()
                 };

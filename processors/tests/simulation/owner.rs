@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use eventlog::prng::Prng;
-use eventlog::{EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
+use eventlog::{Checkpoint, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
 use processors::engine::erased::{AnyTask, Kind};
 use processors::engine::{Place, Stop};
 use schemas::codec::Catalogue;
@@ -49,6 +49,8 @@ pub(crate) struct Owner {
     manner: Manner,
     task: Box<dyn AnyTask>,
     workspace: Box<dyn Workspace>,
+    /// A checkpoint that is being saved while records are handled.
+    saving: Option<Checkpoint>,
 }
 
 impl Owner {
@@ -76,6 +78,7 @@ impl Owner {
             manner,
             task,
             workspace,
+            saving: None,
         })
     }
 
@@ -118,12 +121,26 @@ impl Owner {
             Err(Stop::Shelf(error)) => return Err(error),
             Err(stop) => return Err(LogError::Corrupt(stop.to_string())),
         };
-        if work.checkpoint.is_none() && chance.percent(self.manner.checkpoint) {
-            work.checkpoint = Some(self.task.checkpoint());
+        match (self.saving.take(), work.checkpoint.is_some()) {
+            (Some(saving), true) => {
+                // One at a time, and the one that is being saved first.
+                self.commit(Work {
+                    checkpoint: Some(saving),
+                    ..Work::default()
+                })?;
+            }
+            (Some(saving), false) if chance.percent(40) => work.checkpoint = Some(saving),
+            (saving, _) => self.saving = saving,
         }
-        if let Some(checkpoint) = &mut work.checkpoint {
+        if work.checkpoint.is_none() && self.saving.is_none() && chance.percent(self.manner.checkpoint) {
+            let mut checkpoint = self.task.checkpoint();
             // States become durable in any order.
             shuffle(&mut checkpoint.states, chance);
+            if chance.percent(50) {
+                work.checkpoint = Some(checkpoint);
+            } else {
+                self.saving = Some(checkpoint);
+            }
         }
         self.commit(work)
     }
@@ -131,8 +148,11 @@ impl Owner {
     fn commit(&mut self, mut work: Work) -> Result<Did, LogError> {
         // Who is silent has not made anything of the journal visible.
         work.reached = if self.task.speaks() { self.task.position() } else { 0 };
-        let outputs = work.outputs.len();
+        let (outputs, checkpoint) = (work.outputs.len(), work.checkpoint.is_some());
         wait(self.workspace.commit(work))?;
+        if checkpoint {
+            self.task.saved();
+        }
         Ok(Did::Worked { outputs })
     }
 

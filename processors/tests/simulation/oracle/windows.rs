@@ -36,6 +36,8 @@ struct Window {
     since: Timestamp,
     /// When it is to be looked at, while it waits.
     look: Timestamp,
+    /// When it is written as complete.
+    complete_at: Timestamp,
 }
 
 /// Every window that must be written, at the tick that does it.
@@ -72,7 +74,7 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
                         n,
                         start,
                     );
-                    let window = windows.entry(name).or_default();
+                    let window = windows.entry(name.clone()).or_default();
                     window
                         .readings
                         .push((fact.measured_at, fact.id, reading.value, reading.quality));
@@ -82,7 +84,7 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
                         window.since = now;
                     }
                     if !std::mem::replace(&mut window.changed, true) {
-                        window.look = window.due(n, house.load).min(now + Span::seconds(30));
+                        window.wait(&name, now, house.load);
                     }
                 }
             }
@@ -93,28 +95,41 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
 }
 
 impl Window {
-    /// When a change is to be written at this load: at rest a first reading at once, else after the pause.
-    fn due(&self, n: usize, load: i64) -> Timestamp {
+    fn pause(n: usize, load: i64) -> Span {
         let (_, _, at_rest, longest) = SIZES[n];
         let grown = at_rest * 1_000_000 * load.clamp(25, 750) / 25;
+        Span(grown.min(longest * 1_000_000))
+    }
+
+    /// When a change is to be written at this load: at rest a first reading at once, else a first one at the series' own
+    /// moment in the pause, another after the pause.
+    fn due(&self, name: &Name, load: i64) -> Timestamp {
+        let pause = Self::pause(name.3, load);
         match (self.revision, load) {
             (0, ..=25) => self.since,
-            _ => self.since + Span(grown.min(longest * 1_000_000)),
+            (0, _) if name.3 > 0 => self.since + part(name, pause),
+            _ => self.since + pause,
         }
+    }
+
+    fn wait(&mut self, name: &Name, now: Timestamp, load: i64) {
+        self.look = self.due(name, load).min(now + Span::seconds(30));
+        let grown = Self::pause(name.3, load).0 - Self::pause(name.3, 0).0;
+        self.complete_at = name.4 + SIZES[name.3].1 + part(name, Span(grown.min(20_000_000)));
     }
 
     /// At ticks: when its interval has ended, and when it has changed and was left alone long enough, for which it is
     /// looked at every 30 s at least.
     fn is_due(&mut self, name: &Name, now: Timestamp, load: i64) -> bool {
         let end = name.4 + SIZES[name.3].1;
-        if !self.complete && self.since < end && end <= now {
+        if !self.complete && self.since < end && self.complete_at <= now {
             return true;
         }
         if !self.changed || now < self.look {
             return false;
         }
-        let due = self.due(name.3, load);
-        self.look = due.min(now + Span::seconds(30));
+        let due = self.due(name, load);
+        self.wait(name, now, load);
         due <= now
     }
 
@@ -162,6 +177,13 @@ impl Window {
             coverage: self.promised.then(|| (n / expected).min(1.0)),
         }
     }
+}
+
+/// A series' own part of a span.
+fn part(name: &Name, span: Span) -> Span {
+    let series = format!("/{}/{}/{}", name.0, name.1, name.2);
+    let moment = i64::from(schemas::partition::murmur2(series.as_bytes()) >> 16);
+    Span(span.0 * moment / 65_536)
 }
 
 /// Whether two revisions say the same; sums of fractions may differ in the last digits.
