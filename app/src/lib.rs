@@ -66,9 +66,13 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     }
 }
 
+/// Threads that wait for disks: each keeps memory of its own.
+const BLOCKING: usize = 16;
+
 /// Runs a command that waits for the world.
 fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()
         .map_err(|e| Failure::because("starting", e))?;

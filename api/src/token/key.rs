@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
@@ -11,6 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
+
+use super::Claims;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +53,13 @@ pub struct Keys {
     id: String,
     signing: EncodingKey,
     checking: DecodingKey,
+    known: Known,
 }
+
+/// What good tokens say, by the token.
+type Known = quick_cache::sync::Cache<Box<str>, Arc<Claims>>;
+/// So many are remembered.
+const REMEMBERED: usize = 4096;
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,6 +120,7 @@ impl Keys {
             id: hash.to_string(),
             signing: EncodingKey::from_ed_der(der),
             checking: DecodingKey::from_ed_der(public),
+            known: Known::new(REMEMBERED),
         })
     }
 
@@ -122,6 +132,10 @@ impl Keys {
 
     pub(super) const fn signing(&self) -> &EncodingKey {
         &self.signing
+    }
+
+    pub(super) const fn known(&self) -> &Known {
+        &self.known
     }
 
     pub(super) const fn checking(&self) -> &DecodingKey {

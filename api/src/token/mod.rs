@@ -1,12 +1,16 @@
 //! Tokens: who somebody is, signed with our own key (JWT, EdDSA over Ed25519).
 //!
 //! Nothing in a token's header chooses how it is checked: one algorithm, one key. Time is an argument throughout.
+//! A signature that was good stays so, and a check of one costs more than everything else about a small request: what the
+//! last few thousand good tokens say is remembered. Whether it is time for one is judged each time.
 
 mod key;
 mod once;
 
 pub use key::{KeyError, Keys};
 pub use once::{Once, OnceError};
+
+use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, Header, Validation};
 use schemas::access::{Authenticate, Principal, Refused, Role};
@@ -21,12 +25,14 @@ const HOUSE: &str = "fajma";
 const KIND: &str = "JWT";
 /// How far the clocks of two of our processes may differ.
 const LEEWAY: Span = Span::seconds(30);
+/// A longer one is checked anew each time.
+const REMEMBERED: usize = 8 * 1024;
 /// A longer one is not read at all.
 const LONGEST: usize = 64 * 1024;
 
 /// What a token says. Times in seconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
-struct Claims {
+pub(crate) struct Claims {
     iss: String,
     aud: String,
     sub: SmolStr,
@@ -71,6 +77,18 @@ impl Keys {
         if token.len() > LONGEST {
             return Err(Refused);
         }
+        if let Some(known) = self.known().get(token) {
+            return judge(&known, now);
+        }
+        let claims = Arc::new(self.check(token)?);
+        if token.len() <= REMEMBERED {
+            self.known().insert(token.into(), Arc::clone(&claims));
+        }
+        judge(&claims, now)
+    }
+
+    /// What a token says, where it is signed as ours are.
+    fn check(&self, token: &str) -> Result<Claims, Refused> {
         // The header's own words first: nothing may name a key, and an extension we do not know may change the meaning.
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refused)?;
         let names_a_key = header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() || header.x5c.is_some();
@@ -79,10 +97,9 @@ impl Keys {
         if names_a_key || other_key || other_kind {
             return Err(Refused);
         }
-        let claims = jsonwebtoken::decode::<Claims>(token, self.checking(), &validation())
-            .map_err(|_| Refused)?
-            .claims;
-        judge(claims, now)
+        jsonwebtoken::decode::<Claims>(token, self.checking(), &validation())
+            .map(|data| data.claims)
+            .map_err(|_| Refused)
     }
 }
 
@@ -97,7 +114,7 @@ fn validation() -> Validation {
     validation
 }
 
-fn judge(claims: Claims, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+fn judge(claims: &Claims, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
     let moment = |seconds: i64| Timestamp(seconds.saturating_mul(1_000_000));
     let (from, until) = (moment(claims.nbf), moment(claims.exp));
     let timely = now + LEEWAY >= from && now - LEEWAY < until && moment(claims.iat) <= now + LEEWAY && from <= until;
@@ -105,10 +122,10 @@ fn judge(claims: Claims, now: Timestamp) -> Result<(Principal, Timestamp), Refus
         return Err(Refused);
     }
     let principal = Principal {
-        subject: claims.sub,
+        subject: claims.sub.clone(),
         role: claims.role,
-        patients: claims.patients,
-        sensors: claims.sensors,
+        patients: claims.patients.clone(),
+        sensors: claims.sensors.clone(),
     };
     Ok((principal, until))
 }

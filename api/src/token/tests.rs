@@ -63,6 +63,26 @@ fn a_token_reads_back_as_whom_it_was_issued_to_until_it_ends() {
 }
 
 #[test]
+fn a_token_that_is_remembered_is_judged_by_the_time_and_vouches_for_no_other() {
+    let keys = Keys::ephemeral().unwrap();
+    let token = issue(&keys, &doctor(), Span::minutes(10), NOW).unwrap();
+    assert!(keys.verify(&token, NOW).is_ok());
+    assert!(keys.known().get(token.as_str()).is_some());
+    assert_eq!(keys.verify(&token, NOW + Span::minutes(11)), Err(Refused));
+    assert_eq!(keys.verify(&token, NOW - Span::minutes(1)), Err(Refused));
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    for other in [
+        format!("{signed}.{}", signature.to_lowercase()),
+        format!("{token}="),
+        signed.to_owned(),
+    ] {
+        assert_eq!(keys.verify(&other, NOW), Err(Refused), "{other}");
+        assert!(keys.known().get(other.as_str()).is_none());
+    }
+    assert!(keys.verify(&token, NOW).is_ok());
+}
+
+#[test]
 fn an_honest_token_made_by_hand_is_good() {
     let keys = Keys::ephemeral().unwrap();
     assert!(

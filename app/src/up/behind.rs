@@ -4,6 +4,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::failure::Failure;
 
+/// Threads that wait for disks: each keeps memory of its own, and no disk is faster for more of them.
+const BLOCKING: usize = 4;
+
 /// A runtime with threads of a lower priority.
 #[derive(Debug)]
 pub(super) struct Behind {
@@ -20,6 +23,7 @@ impl Behind {
         let niceness = i32::from(niceness.min(19));
         let runtime = Builder::new_multi_thread()
             .thread_name("behind")
+            .max_blocking_threads(BLOCKING)
             .on_thread_start(move || {
                 // On Linux the niceness is a thread's own; elsewhere, or where it is refused, all are equal.
                 let _ = rustix::process::nice(niceness);

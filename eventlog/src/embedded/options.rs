@@ -38,7 +38,7 @@ impl Default for Options {
             max_record_bytes: 1 << 20,
             cache_bytes: 64 << 20,
             disk_cache_bytes: 16 << 20,
-            memtable_bytes: 8 << 20,
+            memtable_bytes: 2 << 20,
             queue_bytes: 32 << 20,
             states_at_once: 256,
             retention_age: None,

@@ -178,6 +178,8 @@ impl Vital {
                     now: Samples::new(),
                     late: None,
                 };
+                // Nearly every metric has one sensor for ever.
+                self.sensors.reserve_exact(1);
                 self.sensors.insert(i, (sample.sensor.clone(), watch));
                 i
             }

@@ -20,10 +20,14 @@ use std::time::Duration;
 use eventlog::{Clock, EventLog, Limit, LogError, Partition};
 use schemas::codec::Catalogue;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::erased::Kind;
+
+/// So many tasks save their states at a time.
+const SAVING: usize = 2;
 
 /// How processors are run.
 #[derive(Debug, Clone)]
@@ -110,6 +114,7 @@ async fn run_these(
     }
     let shares: usize = kinds.iter().map(|kind| kind.share).sum();
     let unit = options.state_bytes / (partitions.len() * shares).max(1);
+    let turns = Arc::new(Semaphore::new(SAVING));
     let mut tasks = JoinSet::new();
     for partition in &partitions {
         for kind in kinds {
@@ -120,6 +125,7 @@ async fn run_these(
                 clock: Arc::clone(&clock),
                 options: options.clone(),
                 budget: unit * kind.share,
+                turns: Arc::clone(&turns),
                 shutdown: shutdown.clone(),
             };
             match &options.behind {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use eventlog::{Clock, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
 use schemas::journal::{Fact, Recorded};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ pub(super) struct Keeper {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) options: Options,
     pub(super) budget: usize,
+    /// Whose turn it is to save states.
+    pub(super) turns: Arc<Semaphore>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -398,8 +401,16 @@ impl Keeper {
         if life.saving.is_some() || !self.checkpoint_is_due(life) {
             return Ok(());
         }
+        // States on their way to the disk are in memory twice: those of a few tasks at a time.
+        let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
+            return Ok(());
+        };
         match life.workspace.save(life.task.checkpoint()) {
             Ok(saving) => {
+                let saving = async move {
+                    let _turn = turn;
+                    saving.await
+                };
                 life.saving = Some(match &self.options.behind {
                     Some(behind) => behind.spawn(saving),
                     None => tokio::spawn(saving),

@@ -43,7 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 32 << 20,
-            memtable_bytes: 32 << 20,
+            memtable_bytes: 16 << 20,
             workers: 1,
         }
     }
