@@ -53,6 +53,24 @@ pub(super) async fn run(delivery: Delivery, mut messages: mpsc::Receiver<Message
         let body = Bytes::from(for_http(&message.records));
         let verdict = deliver(&delivery, &mut connection, body, message.records.len()).await;
         let took = begun.elapsed();
+        let given_up = match &verdict {
+            Verdict::Unanswered(reason) => Some(reason.clone()),
+            Verdict::Judged { .. } => None,
+        };
+        if answers.send(Answered { message, verdict, took }).await.is_err() {
+            return;
+        }
+        if let Some(reason) = given_up {
+            return give_up(&reason, messages, &answers).await;
+        }
+    }
+}
+
+/// A door that has kept silent for as long as one waits, or lets nobody in, is not asked again for each message.
+async fn give_up(reason: &str, mut messages: mpsc::Receiver<Message>, answers: &mpsc::Sender<Answered>) {
+    while let Some(message) = messages.recv().await {
+        let verdict = Verdict::Unanswered(reason.to_owned());
+        let took = Duration::ZERO;
         if answers.send(Answered { message, verdict, took }).await.is_err() {
             return;
         }
@@ -186,6 +204,43 @@ mod tests {
         };
         let refused = BTreeMap::from([("implausible".to_owned(), 1)]);
         assert_eq!(verdict, Verdict::Judged { refused, duplicates: 1 });
+    }
+
+    #[tokio::test]
+    async fn a_door_that_is_not_there_is_waited_for_once() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = closed.local_addr().unwrap().to_string();
+        drop(closed);
+        let delivery = Delivery {
+            target: super::super::delivery::Target {
+                mqtt: false,
+                tls: false,
+                address,
+            },
+            tls: None,
+            token: None,
+            connections: 1,
+            window: 1,
+            batch: 1,
+            patience: Duration::from_millis(120),
+        };
+        let (sender, messages) = mpsc::channel(64);
+        let (answers, mut answered) = mpsc::channel(64);
+        for _ in 0..50 {
+            sender.send(Message { records: Vec::new() }).await.unwrap();
+        }
+        drop(sender);
+        let begun = Instant::now();
+        run(delivery, messages, answers).await;
+        let mut reasons = Vec::new();
+        while let Some(answer) = answered.recv().await {
+            reasons.push(matches!(answer.verdict, Verdict::Unanswered(_)));
+        }
+        assert_eq!(reasons, [true; 50]);
+        assert!(
+            begun.elapsed() < Duration::from_millis(120) * 50,
+            "not once for each message"
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The main job, end to end: from a sensor's message to what a doctor sees.
 
+mod bad_messages;
 mod commands;
 mod house;
 mod killing;
 mod patients;
 mod readme;
+mod recorded;
 mod secured;
