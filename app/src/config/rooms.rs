@@ -58,6 +58,8 @@ pub struct Views {
     pub batch_records: usize,
     /// Their size.
     pub batch: Size,
+    /// How long few records gather before they are projected.
+    pub gather: Time,
     /// The pause after a failure that may pass.
     pub retry: Time,
     /// How often what is left of removed rows is cleaned away.
@@ -178,6 +180,8 @@ pub struct Processors {
     pub checkpoint_every: Time,
     /// After how many records they are saved at the latest.
     pub checkpoint_records: usize,
+    /// How long few records gather for processors that nobody is waiting for.
+    pub gather: Time,
     /// How far what nobody is waiting for stands behind doors and alerts, as `nice` has it.
     pub niceness: u8,
     /// Records read at once, per task.
@@ -220,6 +224,7 @@ impl Views {
                 records: self.batch_records,
                 bytes: self.batch.bytes(),
             },
+            gather: self.gather.0,
             retry: self.retry.0,
             sweep_every: self.sweep_every.0,
         }
@@ -330,6 +335,7 @@ impl Processors {
             catalogue,
             board: processors::runner::Board::default(),
             behind: None,
+            gather: self.gather.0,
             state_bytes: self.states.bytes(),
             checkpoint_every: self.checkpoint_every.0,
             checkpoint_records: self.checkpoint_records,

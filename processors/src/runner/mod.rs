@@ -36,6 +36,8 @@ pub struct Options {
     pub partitions: Option<Vec<Partition>>,
     /// How much to read at once, per task.
     pub read: Limit,
+    /// How long processors that nobody is waiting for let records gather where few have come.
+    pub gather: Duration,
     /// Bytes of states that all tasks together keep in memory.
     pub state_bytes: usize,
     /// How often states are saved; up to six times as seldom where many change. A restart replays what came since.
@@ -60,6 +62,7 @@ impl Default for Options {
                 records: 1024,
                 bytes: 1 << 20,
             },
+            gather: Duration::from_millis(20),
             state_bytes: 192 << 20,
             checkpoint_every: Duration::from_secs(5),
             checkpoint_records: 200_000,

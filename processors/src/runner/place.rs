@@ -22,6 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// So long an older version may stand still before a newer one speaks without waiting for it.
 const STANDSTILL: Duration = Duration::from_secs(10);
+/// A batch is small below this part of what is read at once.
+const FEW: usize = 4;
 /// How often a newer version looks how far the older one has come.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -316,7 +318,22 @@ impl Keeper {
             }
         }
         self.look(life).await;
+        if batch.entries().len() < self.options.read.records / FEW {
+            self.gather().await?;
+        }
         Ok(())
+    }
+
+    /// Lets more records come where nobody is waiting for what follows from them: many at once cost little more than one.
+    async fn gather(&self) -> Result<(), End> {
+        if self.kind.urgent || self.options.gather.is_zero() {
+            return Ok(());
+        }
+        let pause = async {
+            tokio::time::sleep(self.options.gather).await;
+            Ok(())
+        };
+        self.unless_shutdown(pause).await
     }
 
     /// Where among `records` our version takes the word from an older one, for which it has not waited yet.

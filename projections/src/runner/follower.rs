@@ -15,6 +15,9 @@ use crate::metrics;
 use crate::store::{Change, Progress, ViewError, ViewStore};
 use crate::views;
 
+/// A batch is small below this part of what is read at once.
+const FEW: usize = 4;
+
 pub(super) struct Follower {
     log: Arc<dyn EventLog>,
     store: Arc<dyn ViewStore>,
@@ -97,7 +100,11 @@ impl Follower {
             match self.project(&batch, progress.last_origin.as_ref()) {
                 Ok(projected) => {
                     self.write(&mut progress, next, batch.entries().len(), projected)
-                        .await?
+                        .await?;
+                    let few = batch.entries().len() < self.options.batch.records / FEW;
+                    if few && end.is_none() && self.topic != Topic::Alerts {
+                        tokio::time::sleep(self.options.gather).await;
+                    }
                 }
                 Err(Cannot::Read(unreadable)) => return Err(self.up_to(unreadable, &batch, &mut progress).await),
                 Err(Cannot::Accept(error)) => return Err(error),

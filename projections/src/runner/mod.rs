@@ -35,6 +35,8 @@ pub struct Options {
     pub catalogue: Arc<Catalogue>,
     /// How much is read and written at once.
     pub batch: Limit,
+    /// How long records gather where few have come, unless somebody waits for them: alerts are shown at once.
+    pub gather: Duration,
     /// How long to wait after a failure that may pass; doubled up to 32 times this.
     pub retry: Duration,
     /// How often what is left of removed rows is cleaned away.
@@ -50,6 +52,7 @@ impl Default for Options {
                 records: 2048,
                 bytes: 1 << 20,
             },
+            gather: Duration::from_millis(10),
             retry: Duration::from_millis(100),
             sweep_every: Duration::from_secs(3600),
         }
