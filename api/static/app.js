@@ -134,7 +134,7 @@ function alertNode(alert) {
   const node = make("li", `alert ${alert.severity}`);
   node.append(badge(alert.severity));
   node.append(make("p", "text", `${alert.patient_id || w("nobody")} — ${language === "fr" ? alert.message_fr : alert.message}`));
-  const facts = [new Date(alert.started_at).toLocaleString(language), alert.sensor_id];
+  const facts = [new Date(alert.started_at).toLocaleString(language === "fr" ? "fr-FR" : "en-GB"), alert.sensor_id];
   if (alert.retrospective) facts.push(w("late"));
   if (alert.acknowledged_by) facts.push(`${w("by")} ${alert.acknowledged_by}`);
   node.append(make("p", "meta", facts.filter(Boolean).join(" · ")));
