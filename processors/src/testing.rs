@@ -1,6 +1,6 @@
 //! Journals for tests, and the ways to run them: at once, cut, restarted, restored from mixed checkpoints.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
 
 use crate::engine::erased::{AnyTask, Kind};
-use crate::engine::task::{Place, Stop};
+use crate::engine::task::{Decided, Place, Stop};
 
 /// The journal of tests.
 pub const INCARNATION: EventId = EventId([7; 16]);
@@ -285,7 +285,7 @@ pub fn fresh(shelf: MemoryShelf) -> Place {
         context: Bytes::new(),
         shelf: Arc::new(shelf),
         last_origin: None,
-        skips: BTreeSet::new(),
+        decided: Decided::default(),
         budget: usize::MAX,
     }
 }

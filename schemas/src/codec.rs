@@ -20,7 +20,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use crate::avro::{self, Avro, Malformed};
 use crate::derived::{Derived, Outcome};
 use crate::journal::{Envelope, Fact};
-use crate::refused::{Rejection, Skip};
+use crate::refused::{Cutover, Rejection, Skip};
 
 /// One version of one kind of record.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +60,7 @@ kinds! {
     DEVICE_CHANGED = 12, "DeviceChanged", 1, "device_changed";
     REJECTION = 13, "Rejection", 1, "rejection";
     SKIP = 14, "Skip", 1, "skip";
+    CUTOVER = 15, "Cutover", 1, "cutover";
 }
 
 /// Bytes that cannot be read as a record.
@@ -398,6 +399,10 @@ impl Plain for Rejection {
 
 impl Plain for Skip {
     const SCHEMA: u32 = SKIP;
+}
+
+impl Plain for Cutover {
+    const SCHEMA: u32 = CUTOVER;
 }
 
 /// Appends a record that stands alone.

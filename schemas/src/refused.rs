@@ -1,4 +1,4 @@
-//! Refused input, and what operators say about records that cannot be processed.
+//! Refused input, and what is decided beside the journal: records passed over, versions that take over.
 
 use bytes::Bytes;
 use smol_str::SmolStr;
@@ -83,6 +83,25 @@ record! {
         pub by: SmolStr,
         /// Why.
         pub reason: SmolStr,
+        /// When.
+        pub at: Timestamp,
+    }
+}
+
+record! {
+    /// From an offset on a newer version of a processor speaks, because the version before it is gone and has said
+    /// everything up to there. In `fajma.control`.
+    pub struct Cutover {
+        /// The processor.
+        pub processor: SmolStr,
+        /// The version that speaks.
+        pub version: u16,
+        /// The journal partition.
+        pub partition: u16,
+        /// The first journal offset for which it speaks.
+        pub offset: i64,
+        /// Who decided.
+        pub by: SmolStr,
         /// When.
         pub at: Timestamp,
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use eventlog::{Offset, Output, Partition, Topic};
 use processors::engine::erased::Kind;
 use processors::engine::replay::Recompute;
-use processors::runner::{Skips, read_skips};
+use processors::runner::{Decisions, read_decisions};
 use projections::embedded::EmbeddedViews;
 use projections::store::{Change, ViewStore};
 use projections::views;
@@ -36,7 +36,7 @@ impl House {
     pub(super) async fn replay(&self, what: Replay) -> Result<Value, String> {
         empty(&what.into)?;
         let mut place = Place::new(&what.into, self)?;
-        let skips = read_skips(&*self.log, &self.catalogue)
+        let decisions = read_decisions(&*self.log, &self.catalogue)
             .await
             .map_err(|e| e.to_string())?;
         for partition in 0..self.log.layout().partitions {
@@ -45,7 +45,7 @@ impl House {
             {
                 continue;
             }
-            self.replay_partition(&what, partition, &skips, &mut place).await?;
+            self.replay_partition(&what, partition, &decisions, &mut place).await?;
         }
         place.finish()?;
         Ok(json!({"into": what.into, "facts": place.facts, "derived": place.records}))
@@ -55,7 +55,7 @@ impl House {
         &self,
         what: &Replay,
         partition: Partition,
-        skips: &Skips,
+        decisions: &Decisions,
         place: &mut Place,
     ) -> Result<(), String> {
         let offset_at = async |at| match at {
@@ -76,11 +76,11 @@ impl House {
         let end = offset_at(what.until).await?.unwrap_or(bounds.end);
         let mut computing = Vec::new();
         for kind in processors::all() {
-            let skipped = skips.of(kind.name, partition);
+            let decided = decisions.of(kind.name, partition);
             let incarnation = self.log.layout().incarnation;
             computing.push((
                 kind,
-                Recompute::new(&kind, incarnation, partition, skipped).map_err(|e| e.to_string())?,
+                Recompute::new(&kind, incarnation, partition, decided).map_err(|e| e.to_string())?,
             ));
         }
         // States come from everything before `first` too: only what follows from there on is written.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use eventlog::{EventLog, Limit, Offset, Partition, Topic};
 use processors::engine::erased::Kind;
 use processors::engine::replay::{Found, Recompute, Verdict, Verify};
-use processors::runner::{Skips, read_skips};
+use processors::runner::{Decisions, read_decisions};
 use projections::embedded::EmbeddedViews;
 use projections::runner::{FOLLOWED, catch_up};
 use projections::store::{Change, Progress, Scan, ViewError, ViewStore};
@@ -23,14 +23,14 @@ const PAGE: usize = 1000;
 impl House {
     /// `equal` is true only if everything recorded is what the journal implies.
     pub(super) async fn verify(&self) -> Result<Value, String> {
-        let skips = read_skips(&*self.log, &self.catalogue)
+        let decisions = read_decisions(&*self.log, &self.catalogue)
             .await
             .map_err(|e| e.to_string())?;
         let (mut topics, mut equal) = (Vec::new(), true);
         for kind in processors::all() {
             let mut whole = Verdict::default();
             for partition in 0..self.log.layout().partitions {
-                let verdict = self.verify_partition(&kind, partition, &skips).await?;
+                let verdict = self.verify_partition(&kind, partition, &decisions).await?;
                 add(&mut whole, verdict);
             }
             equal &= whole.holds();
@@ -41,15 +41,20 @@ impl House {
     }
 
     /// Compares one derived partition, as far as its processor has come.
-    async fn verify_partition(&self, kind: &Kind, partition: Partition, skips: &Skips) -> Result<Verdict, String> {
+    async fn verify_partition(
+        &self,
+        kind: &Kind,
+        partition: Partition,
+        decisions: &Decisions,
+    ) -> Result<Verdict, String> {
         let reached = self
             .log
             .reached(kind.output, partition)
             .await
             .map_err(|e| e.to_string())?;
-        let skipped = skips.of(kind.name, partition);
+        let decided = decisions.of(kind.name, partition);
         let incarnation = self.log.layout().incarnation;
-        let recompute = Recompute::new(kind, incarnation, partition, skipped).map_err(|e| e.to_string())?;
+        let recompute = Recompute::new(kind, incarnation, partition, decided).map_err(|e| e.to_string())?;
         let mut comparing = Comparing {
             house: self,
             kind,

@@ -130,6 +130,8 @@ pub async fn start(config: &Config) -> Result<Server, Failure> {
     let roles: Arc<Roles> = Arc::default();
     let mut processing = config.processors.options(Arc::clone(&house.catalogue));
     processing.behind = Some(behind.handle().clone());
+    // The data directory is locked: this process has the log to itself.
+    processing.alone = true;
     let projecting = config.views.projection(Arc::clone(&house.catalogue));
     let intake = Intake::new(
         Arc::clone(&house.log),
@@ -137,6 +139,10 @@ pub async fn start(config: &Config) -> Result<Server, Failure> {
         house.policy.in_force(),
         config.intake.limits(),
     );
+    intake
+        .recall()
+        .await
+        .map_err(|e| Failure::because("the journal cannot be read", e))?;
     let running = Arc::new(Running::new(
         &house,
         Arc::clone(&roles),

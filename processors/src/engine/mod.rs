@@ -17,7 +17,7 @@ pub mod task;
 pub use context::Context;
 pub use keys::Keys;
 pub use processor::{Deadlines, Input, Novelty, Processor, Step};
-pub use task::{Place, Stop, Task};
+pub use task::{Decided, Place, Stop, Task};
 
 #[cfg(test)]
 mod tests;

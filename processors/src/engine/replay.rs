@@ -1,6 +1,6 @@
 //! The same again: what a journal implies, and whether that is what was recorded. Pure; the caller brings the records.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use schemas::derived::{Derived, Incarnation, Origin};
 use schemas::journal::Recorded;
 
 use super::erased::{AnyTask, Kind};
-use super::task::{Place, Stop};
+use super::task::{Decided, Place, Stop};
 
 /// A shelf with nothing on it: everything stays in memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,7 +31,7 @@ pub struct Recompute {
 }
 
 impl Recompute {
-    /// A fresh start. `skips` are the offsets that operators have decided to pass over.
+    /// A fresh start, with what is decided beside the journal.
     ///
     /// # Errors
     /// None that a fresh start could have; as [`Kind::restore`].
@@ -39,7 +39,7 @@ impl Recompute {
         kind: &Kind,
         incarnation: Incarnation,
         partition: Partition,
-        skips: BTreeSet<Offset>,
+        decided: Decided,
     ) -> Result<Self, LogError> {
         let task = (kind.restore)(Place {
             partition,
@@ -48,7 +48,7 @@ impl Recompute {
             context: Bytes::new(),
             shelf: Arc::new(NoShelf),
             last_origin: None,
-            skips,
+            decided,
             budget: usize::MAX,
         })?;
         Ok(Self {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn recompute() -> Recompute {
-        Recompute::new(&kind(), INCARNATION, 0, BTreeSet::new()).unwrap()
+        Recompute::new(&kind(), INCARNATION, 0, Decided::default()).unwrap()
     }
 
     fn journal() -> Vec<Recorded> {

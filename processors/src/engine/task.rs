@@ -8,7 +8,7 @@
 //! - after a restore each key skips what its state has already applied, so keys may be restored ahead of the position;
 //! - keys woken by one record act in byte order, and [`Origin`] is (offset, key, n).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,6 +41,15 @@ const ENGINE_TO: &str = "t";
 /// Where the context stands as if it were a state of its own, when a simulation takes its rule out.
 const ASTRAY: &str = "\u{7f}context";
 
+/// What is decided beside the journal for one processor on one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Offsets that an operator has decided to pass over.
+    pub skips: BTreeSet<Offset>,
+    /// Versions that speak from an offset on, whether the journal activates them there or later.
+    pub cutovers: BTreeMap<u16, Offset>,
+}
+
 /// Where a task works and from where it goes on.
 pub struct Place {
     /// The journal's partition.
@@ -55,8 +64,8 @@ pub struct Place {
     pub shelf: Arc<dyn Shelf>,
     /// The origin of the last output that is already there.
     pub last_origin: Option<Origin>,
-    /// Offsets that an operator has decided to pass over.
-    pub skips: BTreeSet<Offset>,
+    /// What is decided beside the journal.
+    pub decided: Decided,
     /// How many bytes of states may stay in memory.
     pub budget: usize,
 }
@@ -88,7 +97,7 @@ pub struct Task<P: Processor> {
     processor: P,
     partition: Partition,
     shelf: Arc<dyn Shelf>,
-    skips: BTreeSet<Offset>,
+    decided: Decided,
     last: Option<Origin>,
     budget: usize,
     context: Context,
@@ -134,7 +143,7 @@ impl<P: Processor> Task<P> {
             processor,
             partition: place.partition,
             shelf: place.shelf,
-            skips: place.skips,
+            decided: place.decided,
             last: place.last_origin,
             budget: place.budget,
             context,
@@ -265,7 +274,11 @@ impl<P: Processor> Task<P> {
 
     fn apply(&mut self, record: &Recorded, outputs: &mut Vec<Output>) -> Result<(), Stop> {
         let offset = record.offset;
-        if self.skips.contains(&offset) {
+        let taking_over = self.decided.cutovers.iter().filter(|(_, from)| **from <= offset);
+        if let Some(version) = taking_over.map(|(version, _)| *version).max() {
+            self.activate(version, offset)?;
+        }
+        if self.decided.skips.contains(&offset) {
             return Ok(());
         }
         self.context.offset = offset;

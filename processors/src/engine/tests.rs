@@ -15,7 +15,7 @@ use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
 
 use super::erased::{AnyTask, Kind};
-use super::{Context, Place};
+use super::{Context, Decided, Place};
 use crate::testing::{INCARNATION, Journal, MemoryShelf, START, Versions, conclusions, decode, fresh, key, run};
 
 /// One thing that happens.
@@ -458,7 +458,10 @@ fn what_may_neither_be_read_nor_ignored_stops_the_partition_until_it_is_skipped(
     assert_eq!(task.position(), good, "what came before it counts");
     assert!(matches!(stop, super::Stop::Unjudgeable { offset } if offset == good));
     let place = Place {
-        skips: [good].into(),
+        decided: Decided {
+            skips: [good].into(),
+            ..Decided::default()
+        },
         ..fresh(MemoryShelf::default())
     };
     let mut task = (kind.restore)(place).unwrap();

@@ -1,60 +1,81 @@
-//! What operators have decided: records to be passed over, read before every run and every replay.
+//! What is decided beside the journal, read before every run and every replay: records that operators pass over, and
+//! from where a version speaks whose predecessor is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use eventlog::{EventLog, Limit, LogError, Offset, Partition, Topic};
+use bytes::Bytes;
+use eventlog::{Append, EventLog, Limit, LogError, Offset, Partition, Topic};
 use schemas::codec::{self, Catalogue, Plain};
-use schemas::refused::Skip;
+use schemas::refused::{Cutover, Skip};
 use smol_str::SmolStr;
 
-/// Records to be passed over, by processor and partition, and how far the control topic was read.
+use crate::engine::Decided;
+
+/// What is decided, by processor and partition, and how far the control topic was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Skips {
-    /// Journal offsets.
-    pub skips: BTreeMap<(SmolStr, Partition), BTreeSet<Offset>>,
+pub struct Decisions {
+    decided: BTreeMap<(SmolStr, Partition), Decided>,
     /// Where the control topic goes on.
     pub next: Offset,
 }
 
-impl Skips {
-    /// The offsets that one processor passes over on one partition.
+impl Decisions {
+    /// What is decided for one processor on one partition.
     #[must_use]
-    pub fn of(&self, processor: &str, partition: Partition) -> BTreeSet<Offset> {
-        self.skips
-            .get(&(SmolStr::new(processor), partition))
-            .cloned()
-            .unwrap_or_default()
+    pub fn of(&self, processor: &str, partition: Partition) -> Decided {
+        let key = (SmolStr::new(processor), partition);
+        self.decided.get(&key).cloned().unwrap_or_default()
+    }
+
+    fn take(&mut self, value: &[u8], catalogue: &Catalogue) -> Result<(), codec::DecodeError> {
+        let schema = codec::unframe(value).map(|(id, _)| id);
+        if schema == Ok(Skip::SCHEMA)
+            && let Some(skip) = codec::decode_plain::<Skip>(value, catalogue)?
+        {
+            let decided = self.decided.entry((skip.processor, skip.partition)).or_default();
+            decided.skips.insert(skip.offset);
+        }
+        if schema == Ok(Cutover::SCHEMA)
+            && let Some(cutover) = codec::decode_plain::<Cutover>(value, catalogue)?
+        {
+            let decided = self.decided.entry((cutover.processor, cutover.partition)).or_default();
+            decided.cutovers.insert(cutover.version, cutover.offset);
+        }
+        Ok(())
     }
 }
 
-/// Reads every skip there is.
+/// Reads every decision there is.
 ///
 /// # Errors
-/// As [`EventLog::read`]; [`LogError::Corrupt`] where a skip cannot be read: passing over it could change conclusions.
-pub async fn read_skips(log: &dyn EventLog, catalogue: &Catalogue) -> Result<Skips, LogError> {
+/// As [`EventLog::read`]; [`LogError::Corrupt`] where one cannot be read: passing over it could change conclusions.
+pub async fn read_decisions(log: &dyn EventLog, catalogue: &Catalogue) -> Result<Decisions, LogError> {
     let bounds = log.bounds(Topic::Control, 0).await?;
-    let mut found = Skips {
+    let mut found = Decisions {
         next: bounds.start,
-        ..Skips::default()
+        ..Decisions::default()
     };
     while found.next < bounds.end {
         let batch = log.read(Topic::Control, 0, found.next, Limit::default()).await?;
         let Some(next) = batch.next() else { break };
         for entry in batch.entries() {
-            if !codec::unframe(&entry.value).is_ok_and(|(id, _)| id == Skip::SCHEMA) {
-                continue;
-            }
-            let skip = codec::decode_plain::<Skip>(&entry.value, catalogue)
-                .map_err(|error| LogError::Corrupt(format!("a skip at {} of fajma.control: {error}", entry.offset)))?;
-            if let Some(skip) = skip {
-                found
-                    .skips
-                    .entry((skip.processor, skip.partition))
-                    .or_default()
-                    .insert(skip.offset);
-            }
+            let corrupt =
+                |error| LogError::Corrupt(format!("the record at {} of fajma.control: {error}", entry.offset));
+            found.take(&entry.value, catalogue).map_err(corrupt)?;
         }
         found.next = next;
     }
     Ok(found)
+}
+
+/// A cutover as a record of the control topic.
+pub(super) fn cutover(cutover: &Cutover) -> Append {
+    let mut value = Vec::new();
+    codec::encode_plain(cutover, &mut value);
+    let key = format!("{}@{}/{}", cutover.processor, cutover.version, cutover.partition);
+    Append {
+        partition: 0,
+        key: Bytes::from(key),
+        value: Bytes::from(value),
+    }
 }

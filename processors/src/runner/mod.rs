@@ -8,10 +8,11 @@ mod activate;
 mod control;
 mod place;
 mod status;
+mod succession;
 mod ticker;
 
 pub use activate::activate_missing;
-pub use control::{Skips, read_skips};
+pub use control::{Decisions, read_decisions};
 pub use status::{Board, State, Status};
 
 use std::sync::Arc;
@@ -46,6 +47,9 @@ pub struct Options {
     pub checkpoint_records: usize,
     /// Whether to tick (`by: process`) once a second.
     pub tick: bool,
+    /// Whether nobody else runs processors on this log. A version that this process does not run is then gone, and its
+    /// successor speaks from where it fell silent, not only from its own activation.
+    pub alone: bool,
     /// Where processors run that nobody is waiting for; `None` beside the others.
     pub behind: Option<Handle>,
     /// The schemas that records are read with.
@@ -67,6 +71,7 @@ impl Default for Options {
             checkpoint_every: Duration::from_secs(5),
             checkpoint_records: 200_000,
             tick: true,
+            alone: false,
             behind: None,
             catalogue: Arc::new(Catalogue::builtin()),
             board: Board::default(),

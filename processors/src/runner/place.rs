@@ -1,31 +1,26 @@
 //! One processor on one partition, kept going.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{Clock, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
-use schemas::journal::{Fact, Recorded};
+use schemas::journal::Recorded;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::activate::activation;
-use super::control::read_skips;
+use super::control::read_decisions;
 use super::{Options, State, is_passing};
 use crate::engine::erased::{AnyTask, Kind};
-use crate::engine::{Place, Stop};
+use crate::engine::{Decided, Place, Stop};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// So long an older version may stand still before a newer one speaks without waiting for it.
-const STANDSTILL: Duration = Duration::from_secs(10);
 /// A batch is small below this part of what is read at once.
 const FEW: usize = 4;
-/// How often a newer version looks how far the older one has come.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// States changed over and over are saved the more seldom the more they are: at `checkpoint_every` up to so many …
 const MANY: usize = 500;
@@ -51,13 +46,13 @@ pub(super) struct Keeper {
 
 /// A record that stops the partition.
 #[derive(Debug, Clone)]
-struct Bad {
+pub(super) struct Bad {
     offset: Offset,
     reason: String,
 }
 
 /// Why one life of a task ended.
-enum End {
+pub(super) enum End {
     Shutdown,
     Superseded,
     /// Everything before it is committed.
@@ -87,10 +82,10 @@ impl From<Stop> for End {
 }
 
 /// A task with what belongs to one life of it.
-struct Life {
-    task: Box<dyn AnyTask>,
+pub(super) struct Life {
+    pub(super) task: Box<dyn AnyTask>,
     workspace: Box<dyn Workspace>,
-    skips: BTreeSet<Offset>,
+    decided: Decided,
     /// Where to read next: at or after the task's position.
     cursor: Offset,
     /// A record that an earlier life panicked at: go up to it.
@@ -100,7 +95,7 @@ struct Life {
     saving: Option<JoinHandle<Result<(), LogError>>>,
     looked: Instant,
     /// The version before has said everything, or will not.
-    may_speak: bool,
+    pub(super) may_speak: bool,
 }
 
 impl Keeper {
@@ -186,10 +181,10 @@ impl Keeper {
 
     async fn skip_of(&self, offset: Offset) {
         loop {
-            match read_skips(&*self.log, &self.options.catalogue).await {
-                Ok(skips) if skips.of(self.kind.name, self.partition).contains(&offset) => return,
-                Ok(skips) => {
-                    if self.log.wait(Topic::Control, 0, skips.next).await.is_ok() {
+            match read_decisions(&*self.log, &self.options.catalogue).await {
+                Ok(decisions) if decisions.of(self.kind.name, self.partition).skips.contains(&offset) => return,
+                Ok(decisions) => {
+                    if self.log.wait(Topic::Control, 0, decisions.next).await.is_ok() {
                         continue;
                     }
                 }
@@ -201,12 +196,15 @@ impl Keeper {
 
     /// Claims the place and restores the task.
     async fn begin(&self, bad: Option<Bad>) -> Result<Life, LogError> {
-        let skips = read_skips(&*self.log, &self.options.catalogue).await?;
-        let skips = skips.of(self.kind.name, self.partition);
+        let decisions = read_decisions(&*self.log, &self.options.catalogue).await?;
+        let mut decided = decisions.of(self.kind.name, self.partition);
         let workspace = self
             .log
             .claim(&self.kind.place(), self.kind.output, self.partition)
             .await?;
+        if workspace.position() == 0 && self.options.alone {
+            self.take_over(&mut decided).await?;
+        }
         let place = Place {
             partition: self.partition,
             incarnation: self.log.layout().incarnation,
@@ -214,7 +212,7 @@ impl Keeper {
             context: workspace.context(),
             shelf: workspace.shelf(),
             last_origin: workspace.last_origin().cloned(),
-            skips: skips.clone(),
+            decided: decided.clone(),
             budget: self.budget,
         };
         let restore = self.kind.restore;
@@ -230,7 +228,7 @@ impl Keeper {
             may_speak: false,
             task,
             workspace,
-            skips,
+            decided,
             cursor,
             bad: bad.filter(|bad| bad.offset >= cursor),
         })
@@ -258,7 +256,10 @@ impl Keeper {
 
     /// Waits for the log, but not beyond `shutdown`. Only reads go through here: work that was handled is committed
     /// before anything else, or lost together with the task.
-    async fn unless_shutdown<T>(&self, reading: impl Future<Output = Result<T, LogError>>) -> Result<T, End> {
+    pub(super) async fn unless_shutdown<T>(
+        &self,
+        reading: impl Future<Output = Result<T, LogError>>,
+    ) -> Result<T, End> {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Err(End::Shutdown),
@@ -287,7 +288,7 @@ impl Keeper {
                     life.cursor = next.max(life.task.position());
                 }
             },
-            Err(unreadable) if life.skips.contains(&unreadable.offset) || unreadable.offset > life.cursor => {
+            Err(unreadable) if life.decided.skips.contains(&unreadable.offset) || unreadable.offset > life.cursor => {
                 let before = batch
                     .entries()
                     .iter()
@@ -334,49 +335,6 @@ impl Keeper {
             Ok(())
         };
         self.unless_shutdown(pause).await
-    }
-
-    /// Where among `records` our version takes the word from an older one, for which it has not waited yet.
-    fn own_activation(&self, life: &Life, records: &[Recorded]) -> Option<usize> {
-        let older = life.task.active().is_some_and(|active| active < self.kind.version);
-        let ours = |record: &Recorded| {
-            matches!(&record.envelope.fact, Fact::ProcessorActivated(it)
-                if it.name == self.kind.name && it.version == self.kind.version)
-        };
-        records.iter().position(ours).filter(|_| older && !life.may_speak)
-    }
-
-    /// Waits until the version before has said everything up to our activation: what it said after something of ours
-    /// no reader would take. One that stands still is not waited for for ever.
-    async fn predecessor(&self, life: &mut Life) -> Result<(), End> {
-        let here = life.task.position();
-        let mut seen = (-1, Instant::now());
-        loop {
-            let reached = self.log.reached(self.kind.output, self.partition).await?.journal;
-            if reached > seen.0 {
-                seen = (reached, Instant::now());
-            }
-            let gone = seen.1.elapsed() >= STANDSTILL;
-            if gone {
-                let (processor, partition) = (self.kind.name, self.partition);
-                tracing::error!(
-                    processor,
-                    partition,
-                    from = reached,
-                    until = here,
-                    "the version before is gone: what it had not said is said by no one"
-                );
-            }
-            if gone || reached >= here {
-                life.may_speak = true;
-                return Ok(());
-            }
-            let pause = async {
-                tokio::time::sleep(LOOK).await;
-                Ok(())
-            };
-            self.unless_shutdown(pause).await?;
-        }
     }
 
     /// Hands records to the task and commits what follows, at once.

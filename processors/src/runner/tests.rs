@@ -392,6 +392,61 @@ async fn a_new_version_speaks_after_the_old_one_has_said_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_version_had_still_to_say_when_it_ended_is_said_by_the_next() {
+    let mut house = House::new(1, 1, Faults::default());
+    house.options.alone = true;
+    let journal = alarms(3);
+    let n = journal.records.len() as i64;
+    house.tell(0, &journal).await;
+    let old = house.start(&OLD);
+    house.until_at(0, n).await;
+    house.shutdown.cancel();
+    old.await.unwrap().unwrap();
+    // nobody runs while these two are recorded
+    let mut unsaid = Journal::default();
+    unsaid.alarm("p", "s", Span::seconds(50), AlarmCode::Fall);
+    unsaid.alarm("p", "s", Span::seconds(51), AlarmCode::Asystole);
+    house.tell(0, &unsaid).await;
+    for _ in 0..2 {
+        house.shutdown = CancellationToken::new();
+        house.options.board = Board::default();
+        let new = house.start(&NEW);
+        house.until_at(0, n + 2).await;
+        house.shutdown.cancel();
+        new.await.unwrap().unwrap();
+    }
+    let said = house.derived(Topic::Alerts, 0).await;
+    let by = |version, at: usize| said[at].0.id == Derived::id_of("alerts", version, &said[at].0.origin);
+    assert_eq!(said.len(), 5);
+    assert!((0..3).all(|at| by(1, at)) && (3..5).all(|at| by(2, at)));
+    assert_eq!(
+        said[3].0.origin.offset, n,
+        "from its own record, as if nobody had been away"
+    );
+    let decided = read_decisions(&*house.log, &Catalogue::builtin())
+        .await
+        .unwrap()
+        .of("alerts", 0);
+    assert_eq!(decided.cutovers, [(2, n)].into());
+    // the old program, started once more by mistake, says nothing
+    house.shutdown = CancellationToken::new();
+    house.options.board = Board::default();
+    let old = house.start(&OLD);
+    let board = house.options.board.clone();
+    house
+        .until(|| {
+            board
+                .snapshot()
+                .get(&("alerts", 0))
+                .is_some_and(|s| s.state == State::Superseded)
+        })
+        .await;
+    house.shutdown.cancel();
+    old.await.unwrap().unwrap();
+    assert_eq!(house.derived(Topic::Alerts, 0).await.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_version_does_not_wait_for_ever_for_one_that_is_gone() {
     let house = House::new(1, 1, Faults::default());
     let journal = alarms(3);

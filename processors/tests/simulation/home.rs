@@ -96,6 +96,11 @@ impl Home {
         }
     }
 
+    /// Whether one process has the log to itself.
+    pub(crate) const fn is_atomic(&self) -> bool {
+        matches!(self, Self::Atomic { .. })
+    }
+
     /// Whether the machine is gone after such an error.
     pub(crate) const fn is_fatal(&self, error: &LogError) -> bool {
         matches!(self, Self::Atomic { .. }) && matches!(error, LogError::Unavailable(_) | LogError::Full(_))

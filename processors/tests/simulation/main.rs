@@ -53,6 +53,7 @@ const FEATURES: &[&str] = &[
     "a backlog out of order",
     "a device alarm",
     "a message sent twice",
+    "a new version spoke for one that was gone",
     "a new version took over",
     "a new version waited for the old one",
     "a reading ahead of our clock",

@@ -1,12 +1,10 @@
 //! One life of a processor on a partition: what the runner does, one commit at a time, so that anything can happen
 //! between two of them.
 
-use std::collections::BTreeSet;
-
 use eventlog::prng::Prng;
 use eventlog::{Checkpoint, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
 use processors::engine::erased::{AnyTask, Kind};
-use processors::engine::{Place, Stop};
+use processors::engine::{Decided, Place, Stop};
 use schemas::codec::Catalogue;
 use schemas::journal::{Fact, Recorded};
 
@@ -60,6 +58,7 @@ impl Owner {
         kind: Kind,
         partition: Partition,
         manner: Manner,
+        decided: Decided,
     ) -> Result<Self, LogError> {
         let workspace = wait(log.claim(&kind.place(), kind.output, partition))?;
         let task = (kind.restore)(Place {
@@ -69,7 +68,7 @@ impl Owner {
             context: workspace.context(),
             shelf: workspace.shelf(),
             last_origin: workspace.last_origin().cloned(),
-            skips: BTreeSet::new(),
+            decided,
             budget: manner.budget,
         })?;
         Ok(Self {

@@ -26,6 +26,8 @@ pub(crate) enum Rule {
     StrictReader,
     /// A new version speaks only when the one before it has said everything up to its activation.
     SuccessorWaits,
+    /// What a version that is gone had still to say is said by the next one.
+    NothingUnsaid,
     /// A rule that a task keeps.
     Task(engine::Rule),
 }
@@ -41,6 +43,7 @@ impl Rule {
             Self::InOrder,
             Self::StrictReader,
             Self::SuccessorWaits,
+            Self::NothingUnsaid,
         ];
         all.extend(engine::Rule::ALL.into_iter().map(Self::Task));
         all

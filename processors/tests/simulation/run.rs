@@ -7,6 +7,7 @@ use eventlog::prng::Prng;
 use eventlog::{Append, Limit, LogError, ManualClock, Offset, Partition, Topic};
 use processors::alerts::Alerts;
 use processors::devices::Devices;
+use processors::engine::Decided;
 use processors::engine::erased::Kind;
 use processors::windows::Windows;
 use schemas::codec::{self, Catalogue};
@@ -21,7 +22,7 @@ use crate::home::{self, Home, wait};
 use crate::next::Next;
 use crate::owner::{Did, Manner, Owner};
 use crate::reader::Follower;
-use crate::rules;
+use crate::rules::{self, Rule};
 use crate::trace::Trace;
 use crate::verdict;
 use crate::world::{Arrivals, START, World};
@@ -53,6 +54,9 @@ pub(crate) struct Place {
     owners: Vec<Owner>,
     old_is_done: bool,
     new_is_wanted: bool,
+    new_has_run: bool,
+    /// A cutover, where the old version was gone before the new one ran.
+    pub(crate) decided: Decided,
     pub(crate) reader: Follower,
 }
 
@@ -122,6 +126,8 @@ impl Run {
                     owners: Vec::new(),
                     old_is_done: false,
                     new_is_wanted: false,
+                    new_has_run: false,
+                    decided: Decided::default(),
                     reader: Follower::new(incarnation, kinds.0.output, partition),
                 });
             }
@@ -238,6 +244,7 @@ impl Run {
             4..=7 => return self.start(at),
             8..=19 => return self.read(at),
             20..=23 => self.places[at].reader.disturb(&mut self.chance),
+            24 if self.home.is_atomic() && self.chance.percent(30) => return self.cut_over(at),
             24 => self.places[at].new_is_wanted |= self.chance.percent(40),
             _ => {
                 let owners = self.places[at].owners.len() as u64;
@@ -286,8 +293,14 @@ impl Run {
             checkpoint: [2, 10, 30, 100][self.chance.below(4) as usize],
             budget: [0, 4_000, 1 << 20][self.chance.below(3) as usize],
         };
-        match Owner::start(&*self.home.log(), kind, self.places[at].partition, manner) {
+        let decided = if Rule::NothingUnsaid.is_out() {
+            Decided::default()
+        } else {
+            self.places[at].decided.clone()
+        };
+        match Owner::start(&*self.home.log(), kind, self.places[at].partition, manner, decided) {
             Ok(owner) => {
+                self.places[at].new_has_run |= kind.version == self.places[at].kinds.1.version;
                 if !self.places[at].owners.is_empty() {
                     self.coverage.hit("an owner paused while another took its place");
                 }
@@ -344,6 +357,29 @@ impl Run {
         Ok(())
     }
 
+    /// The program is ended, whatever it had still to say, and only its successor is started ever after.
+    fn cut_over(&mut self, at: usize) -> Result<(), String> {
+        let (place, version) = (&self.places[at], self.places[at].kinds.1.version);
+        if place.old_is_done || place.new_has_run {
+            return Ok(());
+        }
+        let reached = wait(self.home.log().reached(place.kinds.0.output, place.partition));
+        let from = match reached {
+            Ok(reached) if reached.journal > 0 => reached.journal,
+            Ok(_) => return Ok(()),
+            Err(error) => return self.failed(&error),
+        };
+        self.note(&(5, at, from), || {
+            format!("place {at}: version {version} takes over from {from} on")
+        });
+        self.coverage.hit("a new version spoke for one that was gone");
+        let place = &mut self.places[at];
+        place.owners.clear();
+        place.old_is_done = true;
+        place.decided.cutovers.insert(version, from);
+        self.start(at)
+    }
+
     /// A version that has caught up in silence takes the word.
     fn activate(&mut self, at: usize) -> Result<(), String> {
         let place = &self.places[at];
@@ -398,7 +434,8 @@ impl Run {
     fn finish(&mut self, at: usize) -> Result<(), String> {
         let (old, new) = self.places[at].kinds;
         for kind in [old, new] {
-            let taken_over = wait_for_activation(self, at, new)?;
+            let cut_over = !self.places[at].decided.cutovers.is_empty();
+            let taken_over = cut_over || wait_for_activation(self, at, new)?;
             if kind.version == new.version && !taken_over {
                 continue;
             }

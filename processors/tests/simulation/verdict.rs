@@ -1,9 +1,8 @@
 //! What was accepted against what follows from the recorded journal: byte for byte against one undisturbed run, and
 //! conclusion by conclusion against the plain oracle.
 
-use std::collections::BTreeSet;
-
 use eventlog::{Output, Partition};
+use processors::engine::Decided;
 use processors::engine::erased::Kind;
 use processors::engine::replay::Recompute;
 use schemas::derived::{Derived, Incarnation, Outcome};
@@ -34,8 +33,9 @@ pub(crate) fn judge(run: &mut Run) -> Result<(), String> {
         }
         for place in run.places.iter().filter(|place| place.partition == partition) {
             let (old, new) = place.kinds;
-            let mut undisturbed = recompute(&old, incarnation, partition, &journal)?;
-            undisturbed.extend(recompute(&new, incarnation, partition, &journal)?);
+            let decided = &place.decided;
+            let mut undisturbed = recompute(&old, incarnation, partition, decided, &journal)?;
+            undisturbed.extend(recompute(&new, incarnation, partition, decided, &journal)?);
             let what = format!("{}/{partition}", old.name);
             equal(&what, &undisturbed, &place.reader.accepted)?;
             run.coverage
@@ -45,7 +45,7 @@ pub(crate) fn judge(run: &mut Run) -> Result<(), String> {
                 "alerts" => oracle::alerts::told(&journal, incarnation),
                 _ => oracle::devices::told(&journal),
             };
-            let told = spoken(told, &journal, &new);
+            let told = spoken(told, &journal, &new, decided);
             agree(&what, told, &place.reader.accepted)?;
             place
                 .reader
@@ -84,10 +84,11 @@ fn recompute(
     kind: &Kind,
     incarnation: Incarnation,
     partition: Partition,
+    decided: &Decided,
     journal: &[Recorded],
 ) -> Result<Vec<Output>, String> {
     let mut recompute =
-        Recompute::new(kind, incarnation, partition, BTreeSet::new()).map_err(|error| error.to_string())?;
+        Recompute::new(kind, incarnation, partition, decided.clone()).map_err(|error| error.to_string())?;
     recompute.feed(journal).map_err(|error| error.to_string())
 }
 
@@ -123,12 +124,14 @@ fn equal(what: &str, expected: &[Output], accepted: &[Accepted]) -> Result<(), S
 }
 
 /// What the version that speaks then says of it.
-fn spoken(told: Vec<Told>, journal: &[Recorded], new: &Kind) -> Vec<Told> {
+fn spoken(told: Vec<Told>, journal: &[Recorded], new: &Kind, decided: &Decided) -> Vec<Told> {
     use schemas::journal::Fact;
-    let from = journal.iter().find_map(|record| match &record.envelope.fact {
+    let activated = journal.iter().find_map(|record| match &record.envelope.fact {
         Fact::ProcessorActivated(it) if it.name == new.name && it.version == new.version => Some(record.offset),
         _ => None,
     });
+    let cut_over = decided.cutovers.get(&new.version).copied();
+    let from = activated.into_iter().chain(cut_over).min();
     let speak = |(offset, mut outcome): Told| {
         if from.is_some_and(|from| offset >= from) {
             mark(&mut outcome);

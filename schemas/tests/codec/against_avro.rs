@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use schemas::codec::{self, Catalogue, KINDS};
-use schemas::refused::{Rejection, Skip};
+use schemas::refused::{Cutover, Rejection, Skip};
 
 use crate::sample::{self, Tape};
 
@@ -79,4 +79,5 @@ fn read_all_ways(bytes: &[u8]) {
     let _ = codec::decode_derived(bytes, &catalogue);
     let _ = codec::decode_plain::<Rejection>(bytes, &catalogue);
     let _ = codec::decode_plain::<Skip>(bytes, &catalogue);
+    let _ = codec::decode_plain::<Cutover>(bytes, &catalogue);
 }

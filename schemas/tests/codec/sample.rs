@@ -12,7 +12,7 @@ use schemas::derived::Outcome;
 use schemas::ids::EventId;
 use schemas::journal::Fact;
 use schemas::metric::Metric;
-use schemas::refused::{Rejection, Skip};
+use schemas::refused::{Cutover, Rejection, Skip};
 use schemas::time::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
@@ -221,9 +221,13 @@ pub(crate) fn through_ours(bytes: &[u8], catalogue: &Catalogue) -> Result<(Json,
         codec::encode_plain(&rejection, &mut again);
         return Ok((json!(rejection), again));
     }
-    let skip = codec::decode_plain::<Skip>(bytes, catalogue)?.expect("a kind that is not ignored");
-    codec::encode_plain(&skip, &mut again);
-    Ok((json!(skip), again))
+    if let Ok(Some(skip)) = codec::decode_plain::<Skip>(bytes, catalogue) {
+        codec::encode_plain(&skip, &mut again);
+        return Ok((json!(skip), again));
+    }
+    let cutover = codec::decode_plain::<Cutover>(bytes, catalogue)?.expect("a kind that is not ignored");
+    codec::encode_plain(&cutover, &mut again);
+    Ok((json!(cutover), again))
 }
 
 fn fact(fact: &Fact) -> Json {
