@@ -74,6 +74,8 @@ pub struct Intake {
     pub in_flight: Size,
     /// Ids remembered to recognise what was just sent twice.
     pub recent_ids: usize,
+    /// The journal's newest records that are looked through at start.
+    pub recalled_records: usize,
     /// What is kept of a refused message that the log does not take whole.
     pub rejected: Size,
     /// One record.
@@ -248,6 +250,7 @@ impl Intake {
         ingest::Limits {
             bytes_in_flight: self.in_flight.bytes(),
             recent_ids: self.recent_ids,
+            recalled_records: self.recalled_records,
             rejected_bytes: self.rejected.bytes(),
             bounds: ingest::Bounds {
                 record_bytes: self.record.bytes(),
@@ -332,6 +335,7 @@ impl Processors {
                 bytes: self.read.bytes(),
             },
             tick: true,
+            alone: false,
             catalogue,
             board: processors::runner::Board::default(),
             behind: None,

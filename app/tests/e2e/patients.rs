@@ -184,3 +184,25 @@ async fn a_stop_and_a_start_lose_nothing_and_repeat_nothing() {
     assert_eq!(ids(&alerts), ids(&before));
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_only_counts_is_counted_once_though_the_server_was_restarted() {
+    let counted = |seq| json!({"patient_id": "p1", "sensor_id": "s1", "type": "heart_rate", "value": 72, "unit": "/min", "seq": seq, "epoch": 3});
+    let house = House::new().await;
+    let first = house.send(json!([counted(1), counted(2)])).await;
+    assert_eq!(first["accepted"], 2, "{first}");
+    let house = House::on(house.stop().await).await;
+    let again = house.send(json!([counted(2), counted(1), counted(3)])).await;
+    assert_eq!(
+        (&again["duplicates"], &again["accepted"]),
+        (&json!(2), &json!(1)),
+        "{again}"
+    );
+    assert_eq!(again["results"][0]["position"], first["results"][1]["position"]);
+    house
+        .until("/v1/patients/p1/readings?metric=heart_rate", |a| {
+            a["readings"].as_array().is_some_and(|r| r.len() == 3)
+        })
+        .await;
+    house.stop().await;
+}

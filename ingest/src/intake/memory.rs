@@ -1,7 +1,7 @@
 //! What this process has just taken: bounded, and only of facts that are durable or on their way.
 //!
-//! It spares the log what a device sends again because an answer was lost. It promises nothing: processors dedupe for
-//! good. An id stands here with its key's hash, so that a reading sent again for another patient is not called known.
+//! It spares the log what a device sends again because an answer was lost. It promises little: processors dedupe for
+//! good, but for devices without a clock, whose repeats only a door can know ([`super::recall`]). An id stands here with its key's hash, so that a reading sent again for another patient is not called known.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,8 @@ pub(super) enum Known {
     SameAs(usize),
 }
 
-type Id = (EventId, u32);
+/// A fact's id, and the hash of its key.
+pub(super) type Id = (EventId, u32);
 
 #[derive(Debug, Clone)]
 enum Slot {
@@ -90,6 +91,12 @@ impl Memory {
             slots: Arc::default(),
             limit: limit.max(2),
         }
+    }
+
+    /// Takes in a fact that an earlier process appended.
+    pub(super) fn remember(&self, id: Id, position: Position) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.put(id, Slot::Durable(position), self.limit);
     }
 
     /// Marks each fact that is not settled yet as known, mine, or another's, and enters mine as on their way.

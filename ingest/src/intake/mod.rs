@@ -1,6 +1,7 @@
 //! What stands behind every door: verdicts go into the log, and nothing is answered before all of it is durable.
 
 mod memory;
+mod recall;
 mod receipt;
 mod traffic;
 mod writing;
@@ -34,6 +35,8 @@ pub struct Limits {
     pub bytes_in_flight: usize,
     /// Ids remembered to recognise what was just sent twice (about 60 bytes each).
     pub recent_ids: usize,
+    /// So many of the journal's newest records are looked through at start for what counting devices have said.
+    pub recalled_records: usize,
     /// Bytes of one refused message that are kept where the log takes no more.
     pub rejected_bytes: usize,
     /// How large records may be.
@@ -45,6 +48,7 @@ impl Default for Limits {
         Self {
             bytes_in_flight: 64 << 20,
             recent_ids: 1 << 18,
+            recalled_records: 1 << 20,
             rejected_bytes: 512 << 10,
             bounds: Bounds::default(),
         }

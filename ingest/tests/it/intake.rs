@@ -158,6 +158,36 @@ async fn the_memory_of_repeats_is_bounded() {
 }
 
 #[tokio::test]
+async fn what_a_counting_device_sends_again_after_a_restart_is_known_by_the_new_process() {
+    let log = MemoryLog::open();
+    let timed = r#"{"type":"heart_rate","value":72,"seq":9,"at":"2026-01-05T07:59:59.000Z"}"#;
+    let message = format!("[{},{timed},{{}},{}]", reading(1), reading(2));
+    take(&intake(&log, Limits::default()), &message).await.unwrap();
+    let limits = Limits {
+        recalled_records: 4 * usize::from(crate::log::PARTITIONS),
+        ..Limits::default()
+    };
+    let restarted = intake(&log, limits);
+    assert_eq!(restarted.recall().await.unwrap(), 2);
+    assert_eq!(
+        statuses(
+            &take(&restarted, &format!("[{},{},{}]", reading(2), reading(1), reading(3)))
+                .await
+                .unwrap()
+        ),
+        [Status::Duplicate, Status::Duplicate, Status::Accepted]
+    );
+    let few = intake(
+        &log,
+        Limits {
+            recalled_records: usize::from(crate::log::PARTITIONS),
+            ..limits
+        },
+    );
+    assert_eq!(few.recall().await.unwrap(), 1, "no further back than the limit says");
+}
+
+#[tokio::test]
 async fn when_too_much_is_on_its_way_the_next_waits() {
     let log = MemoryLog::held();
     let intake = intake(
