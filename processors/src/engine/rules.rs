@@ -39,9 +39,8 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// All that some seed in a hundred needs; [`CheckpointBeforeJump`](Self::CheckpointBeforeJump) and
-    /// [`DropLate`](Self::DropLate) keep what is rarer.
-    pub const ALL: [Self; 14] = [
+    /// All of them.
+    pub const ALL: [Self; 16] = [
         Self::SkipApplied,
         Self::KeyInOrigin,
         Self::FirstOffset,
@@ -56,6 +55,8 @@ impl Rule {
         Self::InForceWhenMeasured,
         Self::OwnClocks,
         Self::HorizonStays,
+        Self::CheckpointBeforeJump,
+        Self::DropLate,
     ];
 
     /// Whether it is taken out, in this thread.
