@@ -1,5 +1,5 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up build test lint bench sim simulate kill-loop tools
+.PHONY: up build test test-engines engine-tests engines engines-stop lint bench sim simulate kill-loop tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
@@ -11,8 +11,21 @@ up: build                ## everything in one process, with three simulated pati
 build: tools             ## the release binary, at $(TARGET)/release/fajma
 	cargo build --release --locked -p app --bin fajma
 
-test: tools              ## every test
+test: tools              ## every test, those on real engines as well where they can be had
 	cargo test --workspace --locked
+	$(MAKE) test-engines
+
+test-engines:            ## the tests on a real Kafka and a real Cassandra, started for them; says so where they cannot be had
+	@docker/engines/engines run $(MAKE) engine-tests; status=$$?; [ $$status -eq 3 ] || exit $$status
+
+engine-tests: tools
+	cargo test --locked -p projections --features scylla --test scylla --test views
+
+engines:                 ## a real Kafka and a real Cassandra on loopback; prints their addresses
+	@docker/engines/engines up
+
+engines-stop:            ## ends them
+	@docker/engines/engines down
 
 lint: tools              ## format and clippy, where they are installed
 	@if cargo fmt --version >/dev/null 2>&1; then cargo fmt --all --check; \

@@ -12,6 +12,8 @@ pub mod key;
 pub mod metrics;
 pub mod query;
 pub mod runner;
+#[cfg(feature = "scylla")]
+pub mod scylla;
 pub mod store;
 pub mod view;
 pub mod views;

@@ -6,7 +6,7 @@ mod house;
 
 use house::{Views, alert, alert_id, at, device, envelope, measured, reading, recorded, rejection, window};
 use projections::query::{self, AlertFilter, Page, Paging, Range};
-use projections::store::{ViewError, ViewStore};
+use projections::store::ViewError;
 use schemas::facts::{
     AlertState, Limits, Liveness, Mark, MetricLimits, Samples, Sent, Severity, ThresholdsSet, WindowSize,
 };
@@ -29,7 +29,7 @@ fn values(page: &Page<query::ReadingRow>) -> Vec<f64> {
 
 #[tokio::test]
 async fn readings_come_newest_first_page_by_page_across_days_and_metrics() {
-    let views = Views::new();
+    let views = Views::new().await;
     let mut facts = Vec::new();
     for n in 0..40 {
         let metric = [HR, Metric::Spo2, Metric::Weight][n % 3];
@@ -59,7 +59,7 @@ async fn readings_come_newest_first_page_by_page_across_days_and_metrics() {
 
 #[tokio::test]
 async fn readings_can_be_of_one_metric_and_a_stretch_of_time() {
-    let views = Views::new();
+    let views = Views::new().await;
     let facts: Vec<_> = (0..10)
         .flat_map(|n| {
             [
@@ -94,7 +94,7 @@ async fn readings_can_be_of_one_metric_and_a_stretch_of_time() {
 
 #[tokio::test]
 async fn a_reading_sent_twice_is_one_row_that_says_everything() {
-    let views = Views::new();
+    let views = Views::new().await;
     let mut full = reading("s1", Metric::Ppg, 0.5);
     full.sent = Some(Sent {
         value: 50.0,
@@ -139,7 +139,7 @@ async fn a_reading_sent_twice_is_one_row_that_says_everything() {
 
 #[tokio::test]
 async fn a_late_backlog_never_looks_newest() {
-    let views = Views::new();
+    let views = Views::new().await;
     views
         .facts(&[measured("p1", "s1", HR, 100, 80.0), measured("p1", "s2", HR, 50, 70.0)])
         .await;
@@ -159,7 +159,7 @@ async fn a_late_backlog_never_looks_newest() {
 
 #[tokio::test]
 async fn of_a_window_the_newest_revision_is_shown_whatever_the_order() {
-    let views = Views::new();
+    let views = Views::new().await;
     let start = |n: i64| at(0) + Span::minutes(n);
     views
         .facts(&[
@@ -202,7 +202,7 @@ async fn of_a_window_the_newest_revision_is_shown_whatever_the_order() {
 
 #[tokio::test]
 async fn a_series_has_the_asked_points_from_readings_or_windows() {
-    let views = Views::new();
+    let views = Views::new().await;
     let facts: Vec<_> = (0..60).map(|n| measured("p1", "s1", HR, n, n as f64)).collect();
     views.facts(&facts).await;
     let range = Range {
@@ -245,7 +245,7 @@ async fn a_series_has_the_asked_points_from_readings_or_windows() {
 
 #[tokio::test]
 async fn alerts_are_found_by_patient_by_state_and_by_severity() {
-    let views = Views::new();
+    let views = Views::new().await;
     let (open, ended) = (AlertState::Open, AlertState::Resolved);
     views
         .derived(&[
@@ -310,7 +310,7 @@ async fn alerts_are_found_by_patient_by_state_and_by_severity() {
 
 #[tokio::test]
 async fn one_alert_comes_with_its_history_oldest_first() {
-    let views = Views::new();
+    let views = Views::new().await;
     let states = [
         (1, AlertState::Open),
         (5, AlertState::Acknowledged),
@@ -340,7 +340,7 @@ async fn one_alert_comes_with_its_history_oldest_first() {
 
 #[tokio::test]
 async fn a_sensor_is_where_it_was_heard_last() {
-    let views = Views::new();
+    let views = Views::new().await;
     let mut devices: Vec<_> = (0..30)
         .map(|n| device("p1", &format!("s{n:02}"), n, n, Liveness::Online))
         .collect();
@@ -373,7 +373,7 @@ async fn a_sensor_is_where_it_was_heard_last() {
 
 #[tokio::test]
 async fn patients_are_listed_by_prefix_and_age() {
-    let views = Views::new();
+    let views = Views::new().await;
     let facts: Vec<_> = (0..25)
         .map(|n| measured(&format!("icu-{n:02}"), "s1", HR, n * 60, 1.0))
         .collect();
@@ -402,7 +402,7 @@ async fn patients_are_listed_by_prefix_and_age() {
 
 #[tokio::test]
 async fn what_is_set_for_a_patient_is_the_newest_whole() {
-    let views = Views::new();
+    let views = Views::new().await;
     let set = |offset, metrics: &[Metric], by: &str| {
         let limits = Limits {
             critical_high: Some(131.0),
@@ -435,7 +435,7 @@ async fn what_is_set_for_a_patient_is_the_newest_whole() {
 
 #[tokio::test]
 async fn refused_input_is_listed_newest_first_and_by_sensor() {
-    let views = Views::new();
+    let views = Views::new().await;
     let rejections: Vec<_> = (0..6)
         .map(|n| rejection(n * DAY, [Some("s1"), None][n as usize % 2]))
         .collect();
@@ -462,7 +462,8 @@ async fn refused_input_is_listed_newest_first_and_by_sensor() {
 
 #[tokio::test]
 async fn what_is_left_of_an_ended_alert_is_kept_for_one_sweep_and_then_cleaned_away() {
-    let views = Views::new();
+    // A database cleans up by itself.
+    let views = Views::embedded();
     let open = || alert("p1", "a", 10, 1, AlertState::Open, Severity::Critical);
     let count = async || {
         let filter = AlertFilter {

@@ -1,6 +1,11 @@
 //! Facts of a small house, for tests.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses part of it")]
 
+#[cfg(feature = "scylla")]
+pub mod database;
+
+use std::sync::Arc;
+
 use projections::embedded::{EmbeddedViews, Options};
 use projections::store::{Change, ViewStore};
 use projections::views;
@@ -23,18 +28,27 @@ pub fn at(seconds: i64) -> Timestamp {
     Timestamp::parse("2026-01-05T08:00:00Z").unwrap() + Span::seconds(seconds)
 }
 
-/// A folder of views that goes away with the test.
+/// A folder of views that goes away with the test; with `FAJMA_TEST_CQL=host:port` a keyspace of that database.
 pub struct Views {
-    pub store: std::sync::Arc<EmbeddedViews>,
-    _folder: tempfile::TempDir,
+    pub store: Arc<dyn ViewStore>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Views {
-    pub fn new() -> Self {
+    pub async fn new() -> Self {
+        #[cfg(feature = "scylla")]
+        if std::env::var_os("FAJMA_TEST_CQL").is_some() {
+            let (store, _folder) = (database::views().await as Arc<dyn ViewStore>, None);
+            return Self { store, _folder };
+        }
+        Self::embedded()
+    }
+
+    pub fn embedded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             store: EmbeddedViews::open(folder.path(), Options::default()).unwrap(),
-            _folder: folder,
+            _folder: Some(folder),
         }
     }
 
