@@ -25,6 +25,7 @@ macro_rules! conformance_suite {
                 appenders_at_once_keep_their_own_order
                 what_was_acknowledged_is_there_after_a_crash
                 what_was_read_is_there_after_a_crash
+                where_a_batch_ended_can_be_gone_on_from
                 waiting_ends_when_a_record_comes
                 bounds_follow_the_records
                 a_moment_leads_to_the_first_record_since

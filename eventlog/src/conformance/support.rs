@@ -28,6 +28,11 @@ pub trait Harness: Send + Sized {
     /// The clock it goes by.
     fn clock(&self) -> &ManualClock;
 
+    /// Whether records bear the time of [`clock`](Self::clock); else that of a clock of the log's own, in milliseconds.
+    fn keeps_time(&self) -> bool {
+        true
+    }
+
     /// Whether an append that was acknowledged stands in the log exactly once.
     fn appends_once(&self) -> bool {
         true

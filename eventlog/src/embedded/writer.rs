@@ -335,8 +335,11 @@ impl Writer {
             let log = &self.shared.logs[slot];
             let end = block.end();
             let cost = super::tail::cost(&block.entries);
-            log.tail().push(block.base, block.entries);
+            // Under one lock: whoever is given these records may go on from their end, however soon.
+            let mut tail = log.tail();
+            tail.push(block.base, block.entries);
             log.show(end);
+            drop(tail);
             self.kept.push_back((slot, cost));
             self.kept_bytes += cost;
         }
