@@ -292,3 +292,13 @@ fn every_schema_has_its_golden_bytes() {
     }
     none(missing);
 }
+
+#[test]
+fn unsafe_code_is_in_one_file_alone() {
+    let unsafe_files: Vec<String> = sources()
+        .into_iter()
+        .filter(|(path, text)| path != "app/tests/tidy.rs" && text.contains("unsafe_code"))
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(unsafe_files, ["eventlog/src/kafka/topic_id.rs"]);
+}

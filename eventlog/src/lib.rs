@@ -12,6 +12,8 @@ pub mod embedded;
 mod error;
 #[cfg(feature = "conformance")]
 pub mod faulty;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "conformance")]
 pub mod model;
 pub mod origin;

@@ -6,5 +6,7 @@ mod disk;
 mod harness;
 mod home;
 mod journal;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod simulation;
 mod tables;

@@ -1,0 +1,191 @@
+//! Older records: read in pieces by a few clients, kept for the next who reads the same stretch.
+//!
+//! Many readers of one stretch cost one fetch, and a reader that goes on finds a client that stands where it left off.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::tail::{cut, entry, size};
+use super::{Options, blocking, failed};
+use crate::{Batch, Entry, Limit, LogError, Offset, Partition, Topic};
+
+/// Clients that read at once: more would only divide the same brokers' work.
+const CLIENTS: usize = 3;
+/// A piece holds at most so many records …
+const RECORDS: usize = 4096;
+/// … and bytes.
+const BYTES: usize = 1 << 20;
+
+type At = (Topic, Partition);
+
+/// What is read and kept.
+pub(super) struct History {
+    options: Options,
+    kept: Mutex<Kept>,
+    clients: Mutex<Vec<Client>>,
+    free: Semaphore,
+    /// One fetch at a time per partition: whoever comes second finds the piece of the first.
+    fetching: Mutex<HashMap<At, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Pieces by where they were asked for, oldest first.
+#[derive(Default)]
+struct Kept {
+    pieces: BTreeMap<(At, Offset), Arc<Batch>>,
+    order: VecDeque<(At, Offset)>,
+    bytes: usize,
+}
+
+/// A client and where it stands.
+struct Client {
+    consumer: BaseConsumer,
+    at: Option<(At, Offset)>,
+}
+
+impl Kept {
+    fn find(&self, at: At, from: Offset) -> Option<&Arc<Batch>> {
+        let (_, piece) = self.pieces.range(..=(at, from)).next_back()?;
+        let same = (piece.topic(), piece.partition()) == at;
+        (same && piece.next().is_some_and(|next| from < next)).then_some(piece)
+    }
+
+    fn keep(&mut self, at: At, from: Offset, piece: &Arc<Batch>, limit: usize) {
+        self.bytes += bytes(piece);
+        if let Some(old) = self.pieces.insert((at, from), Arc::clone(piece)) {
+            self.bytes -= bytes(&old);
+        } else {
+            self.order.push_back((at, from));
+        }
+        while self.bytes > limit {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.bytes -= self.pieces.remove(&oldest).map_or(0, |piece| bytes(&piece));
+        }
+    }
+}
+
+fn bytes(piece: &Batch) -> usize {
+    piece.entries().iter().map(size).sum()
+}
+
+impl History {
+    pub(super) fn new(options: &Options) -> Result<Self, LogError> {
+        Ok(Self {
+            options: options.clone(),
+            kept: Mutex::default(),
+            clients: Mutex::default(),
+            free: Semaphore::new(CLIENTS),
+            fetching: Mutex::default(),
+        })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records from an offset on that is known to be one of the partition.
+    pub(super) async fn read(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        from: Offset,
+        limit: Limit,
+    ) -> Result<Arc<Batch>, LogError> {
+        let at = (topic, partition);
+        if let Some(piece) = self.kept().find(at, from) {
+            return Ok(cut(piece, from, limit));
+        }
+        let turn = {
+            let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(fetching.entry(at).or_default())
+        };
+        let _turn = turn.lock().await;
+        if let Some(piece) = self.kept().find(at, from) {
+            return Ok(cut(piece, from, limit));
+        }
+        let entries = self.fetch(at, from).await?;
+        let piece = Arc::new(Batch::new(topic, partition, entries));
+        if !piece.entries().is_empty() {
+            self.kept().keep(at, from, &piece, self.options.history_bytes);
+        }
+        Ok(cut(&piece, from, limit))
+    }
+
+    async fn fetch(&self, at: At, from: Offset) -> Result<Vec<Entry>, LogError> {
+        let closed = |_| LogError::Unavailable("the log is closed".to_owned());
+        let _free = self.free.acquire().await.map_err(closed)?;
+        let mut client = self.client(at, from)?;
+        let (name, patience) = (self.options.topic(at.0), self.options.timeout);
+        let (client, read) = blocking(move || {
+            let read = client.read(&name, at, from, patience);
+            Ok((client, read))
+        })
+        .await?;
+        if read.is_ok() {
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+        }
+        read.map_err(|e| failed(&e))
+    }
+
+    /// The client that stands there, else the one that was not used for longest, else a new one.
+    fn client(&self, at: At, from: Offset) -> Result<Client, LogError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = clients.iter().position(|client| client.at == Some((at, from)));
+        match there.or_else(|| (clients.len() >= CLIENTS).then_some(0)) {
+            Some(which) => Ok(clients.remove(which)),
+            None => Ok(Client {
+                consumer: self.options.consumer().create().map_err(|e| failed(&e))?,
+                at: None,
+            }),
+        }
+    }
+}
+
+impl Client {
+    fn read(&mut self, topic: &str, at: At, from: Offset, patience: Duration) -> Result<Vec<Entry>, KafkaError> {
+        if self.at != Some((at, from)) {
+            let mut there = TopicPartitionList::new();
+            there.add_partition_offset(topic, i32::from(at.1), rdkafka::Offset::Offset(from))?;
+            self.consumer.assign(&there)?;
+        }
+        self.at = None;
+        let (mut entries, mut bytes): (Vec<Entry>, usize) = (Vec::new(), 0);
+        let until = Instant::now() + patience;
+        while entries.len() < RECORDS && bytes < BYTES {
+            let wait = if entries.is_empty() {
+                until.saturating_duration_since(Instant::now())
+            } else {
+                Duration::from_millis(1)
+            };
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    // Left over from before it was sent elsewhere.
+                    if message_is_of(&message, topic, at.1) && rdkafka::Message::offset(&message) >= from {
+                        let entry = entry(&message);
+                        bytes += size(&entry);
+                        entries.push(entry);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(error)) => return Err(error),
+                None if entries.is_empty() => {
+                    return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
+                }
+                None => break,
+            }
+        }
+        self.at = entries.last().map(|last| (at, last.offset + 1));
+        Ok(entries)
+    }
+}
+
+fn message_is_of(message: &rdkafka::message::BorrowedMessage<'_>, topic: &str, partition: Partition) -> bool {
+    use rdkafka::Message;
+    message.topic() == topic && message.partition() == i32::from(partition)
+}

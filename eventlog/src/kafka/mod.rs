@@ -1,0 +1,302 @@
+//! The log on Apache Kafka: topics as they are there, many processes at once.
+//!
+//! [`produce`] writes and waits for the brokers' word, [`tail`] keeps what has just come for everyone who follows,
+//! [`history`] reads what is older, [`place`] is a processor's place by the origin rule ([`crate::origin`]): outputs,
+//! then states, then the position, each durable before the next. [`topics`] makes and checks topics.
+//!
+//! Threads of the client library do the network; what waits for them does so in threads that may block.
+
+mod history;
+mod options;
+mod place;
+mod produce;
+mod states;
+mod tail;
+mod topic_id;
+mod topics;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::util::Timeout;
+use schemas::time::Timestamp;
+
+pub use options::Options;
+pub use topics::{Drift, apply};
+
+use crate::{Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace};
+use history::History;
+use produce::{Message, Sender};
+use tail::{Tail, Tails};
+
+/// The log.
+pub struct Kafka(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    layout: Layout,
+    /// Journal, refused input, audit, control: what doors and people append.
+    appends: Sender,
+    /// Conclusions and states of all places of this process; another one where a delivery has failed for good.
+    conclusions: Mutex<Arc<Sender>>,
+    tails: Tails,
+    history: History,
+    /// Asks the brokers: watermarks, moments.
+    asking: Arc<BaseConsumer>,
+    /// How far places of this process have come.
+    reached: Mutex<HashMap<(Topic, Partition), Reached>>,
+}
+
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (brokers, layout) = (&self.0.options.brokers, &self.0.layout);
+        f.debug_struct("Kafka")
+            .field("brokers", brokers)
+            .field("layout", layout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kafka {
+    /// Connects to topics that are there ([`apply`]).
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] where no broker answers or topics are missing.
+    pub async fn open(options: Options) -> Result<Arc<Self>, LogError> {
+        let found = topics::look(&options).await?;
+        let layout = found.layout(&options)?;
+        let asking: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
+        let inner = Inner {
+            appends: Sender::open(&options.producer())?,
+            conclusions: Mutex::new(Arc::new(Sender::open(&options.conclusions())?)),
+            tails: Tails::start(&options)?,
+            history: History::new(&options)?,
+            asking: Arc::new(asking),
+            reached: Mutex::default(),
+            layout,
+            options,
+        };
+        Ok(Arc::new(Self(Arc::new(inner))))
+    }
+}
+
+impl Inner {
+    fn check(&self, topic: Topic, partition: Partition) -> Result<(), LogError> {
+        if partition < topic.partitions(self.layout.partitions) {
+            return Ok(());
+        }
+        Err(LogError::Misuse(format!(
+            "{} has no partition {partition}",
+            topic.name()
+        )))
+    }
+
+    fn check_size(&self, key: &[u8], value: &[u8]) -> Result<(), LogError> {
+        let (bytes, limit) = (key.len() + value.len(), self.options.max_record_bytes);
+        if bytes > limit {
+            Err(LogError::TooLarge { bytes, limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What can be read, as the partition's leader says.
+    async fn watermarks(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError> {
+        let (name, timeout) = (self.options.topic(topic), self.options.timeout);
+        let (start, end) = self
+            .ask(move |asking| asking.fetch_watermarks(&name, i32::from(partition), timeout))
+            .await?;
+        Ok(Bounds { start, end })
+    }
+
+    /// Asks the brokers, where nobody else is kept waiting.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let asking = Arc::clone(&self.asking);
+        blocking(move || question(&asking).map_err(|e| failed(&e))).await
+    }
+
+    /// The tail of a partition, which is followed from the first question on.
+    async fn tail(&self, topic: Topic, partition: Partition) -> Result<Arc<Tail>, LogError> {
+        self.check(topic, partition)?;
+        if let Some(tail) = self.tails.get(topic, partition) {
+            return Ok(tail);
+        }
+        let bounds = self.watermarks(topic, partition).await?;
+        Ok(self.tails.follow(topic, partition, bounds))
+    }
+
+    /// The tail, where `asked` is a place of the partition; else what there is.
+    async fn tail_with(&self, topic: Topic, partition: Partition, asked: Offset) -> Result<Arc<Tail>, LogError> {
+        let tail = self.tail(topic, partition).await?;
+        if !tail.may_hold(asked) {
+            let bounds = self.watermarks(topic, partition).await?;
+            tail.know(bounds);
+            if !(bounds.start..=bounds.end).contains(&asked) {
+                return Err(LogError::OutOfRange {
+                    topic,
+                    partition,
+                    asked,
+                    bounds,
+                });
+            }
+        }
+        Ok(tail)
+    }
+
+    /// Where conclusions are sent to, by a client whose deliveries have not failed.
+    fn conclusions(&self) -> Result<Arc<Sender>, LogError> {
+        let mut current = self.conclusions.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.is_broken() {
+            *current = Arc::new(Sender::open(&self.options.conclusions())?);
+        }
+        Ok(Arc::clone(&current))
+    }
+
+    fn reached(&self) -> MutexGuard<'_, HashMap<(Topic, Partition), Reached>> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl EventLog for Kafka {
+    fn layout(&self) -> Layout {
+        self.0.layout
+    }
+
+    async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
+        let inner = &self.0;
+        if topic.is_derived() {
+            return Err(LogError::Misuse(format!(
+                "{} is written by its processor alone",
+                topic.name()
+            )));
+        }
+        for record in &records {
+            inner.check(topic, record.partition)?;
+            inner.check_size(&record.key, &record.value)?;
+        }
+        let name = inner.options.topic(topic);
+        let messages = records.iter().map(|record| Message {
+            topic: &name,
+            partition: record.partition,
+            key: &record.key,
+            value: &record.value,
+            origin: None,
+        });
+        let offsets = inner.appends.send(messages).await?;
+        let partitions: BTreeSet<Partition> = records.iter().map(|record| record.partition).collect();
+        for partition in partitions {
+            if let Some(tail) = inner.tails.get(topic, partition) {
+                let of_it = records
+                    .iter()
+                    .zip(&offsets)
+                    .filter(|(record, _)| record.partition == partition);
+                tail.appended(of_it.map(|(_, offset)| offset + 1).max().unwrap_or(0));
+            }
+        }
+        Ok(offsets)
+    }
+
+    async fn read(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        from: Offset,
+        limit: Limit,
+    ) -> Result<Arc<Batch>, LogError> {
+        let tail = self.0.tail_with(topic, partition, from).await?;
+        match tail.read(from, limit, self.0.options.timeout).await? {
+            Some(batch) => Ok(batch),
+            None => self.0.history.read(topic, partition, from, limit).await,
+        }
+    }
+
+    async fn wait(&self, topic: Topic, partition: Partition, from: Offset) -> Result<(), LogError> {
+        let tail = self.0.tail_with(topic, partition, from).await?;
+        tail.wait(from).await
+    }
+
+    async fn bounds(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError> {
+        self.0.check(topic, partition)?;
+        self.0.watermarks(topic, partition).await
+    }
+
+    async fn offset_at(&self, topic: Topic, partition: Partition, at: Timestamp) -> Result<Offset, LogError> {
+        self.0.check(topic, partition)?;
+        let (name, timeout) = (self.0.options.topic(topic), self.0.options.timeout);
+        // Kafka counts milliseconds.
+        let millis = at.0.div_euclid(1000) + i64::from(at.0.rem_euclid(1000) > 0);
+        let found = self
+            .0
+            .ask(move |asking| {
+                let mut asked = TopicPartitionList::new();
+                let offset = rdkafka::Offset::Offset(millis.max(0));
+                asked.add_partition_offset(&name, i32::from(partition), offset)?;
+                let found = asking.offsets_for_times(asked, timeout)?;
+                Ok(found
+                    .elements()
+                    .first()
+                    .map(rdkafka::topic_partition_list::TopicPartitionListElem::offset))
+            })
+            .await?;
+        match found {
+            Some(rdkafka::Offset::Offset(offset)) => Ok(offset),
+            _ => Ok(self.bounds(topic, partition).await?.end),
+        }
+    }
+
+    async fn claim(
+        &self,
+        processor: &str,
+        output: Topic,
+        partition: Partition,
+    ) -> Result<Box<dyn Workspace>, LogError> {
+        self.0.check(output, partition)?;
+        if !output.is_derived() || processor.is_empty() {
+            return Err(LogError::Misuse(format!(
+                "{processor:?} cannot write {}",
+                output.name()
+            )));
+        }
+        let place = place::claim(&self.0, processor, output, partition).await?;
+        Ok(Box::new(place))
+    }
+
+    async fn reached(&self, output: Topic, partition: Partition) -> Result<Reached, LogError> {
+        self.0.check(output, partition)?;
+        if let Some(reached) = self.0.reached().get(&(output, partition)) {
+            return Ok(*reached);
+        }
+        let end = self.0.watermarks(output, partition).await?.end;
+        let saved = states::read(&self.0, output, partition).await?;
+        let journal = saved.into_values().map(|restore| restore.finish().1).max().unwrap_or(0);
+        Ok(Reached { journal, end })
+    }
+}
+
+/// Runs what waits for brokers where it keeps nobody else waiting.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(LogError::Unavailable(error.to_string())))
+}
+
+/// An error of the client library, by what the caller can do.
+fn failed(error: &KafkaError) -> LogError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => LogError::TooLarge { bytes: 0, limit: 0 },
+        _ => LogError::Unavailable(format!("Kafka: {error}")),
+    }
+}
+
+fn timeout(of: std::time::Duration) -> Timeout {
+    Timeout::After(of)
+}

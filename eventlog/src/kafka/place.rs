@@ -1,0 +1,307 @@
+//! A processor's place, by the origin rule.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use schemas::avro::Avro;
+use schemas::codec::Catalogue;
+use schemas::derived::Origin;
+use smol_str::SmolStr;
+
+use super::produce::{Message, Sender};
+use super::{Inner, states};
+use crate::origin::Restore;
+use crate::{
+    Checkpoint, Limit, LogError, Offset, Output, Partition, Reached, Saving, Shelf, Stored, Topic, Work, Workspace,
+};
+
+/// How many of the last conclusions are looked at for the greatest origin: a late writer may stand behind it.
+const LAST: i64 = 512;
+
+/// States by key.
+type States = RwLock<BTreeMap<SmolStr, Stored>>;
+
+pub(super) struct Place {
+    inner: Arc<Inner>,
+    name: SmolStr,
+    output: Topic,
+    partition: Partition,
+    sender: Arc<Sender>,
+    states: Arc<States>,
+    position: Offset,
+    context: Bytes,
+    last: Option<Origin>,
+    broken: bool,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Place")
+            .field("name", &self.name)
+            .field("partition", &self.partition)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) async fn claim(
+    inner: &Arc<Inner>,
+    processor: &str,
+    output: Topic,
+    partition: Partition,
+) -> Result<Place, LogError> {
+    let sender = inner.conclusions()?;
+    let mut saved = states::read(inner, output, partition).await?;
+    let furthest = saved
+        .values()
+        .cloned()
+        .map(|restore| restore.finish().1)
+        .max()
+        .unwrap_or(0);
+    let (states, position, context) = saved.remove(processor).map(Restore::finish).unwrap_or_default();
+    let journal = inner.watermarks(Topic::Journal, partition).await?;
+    if position > journal.end || (position > 0 && position < journal.start) {
+        return Err(LogError::OutOfRange {
+            topic: Topic::Journal,
+            partition,
+            asked: position,
+            bounds: journal,
+        });
+    }
+    let last = last_origin(inner, output, partition).await?;
+    let end = inner.watermarks(output, partition).await?.end;
+    inner
+        .reached()
+        .entry((output, partition))
+        .or_insert(Reached { journal: furthest, end });
+    Ok(Place {
+        inner: Arc::clone(inner),
+        name: SmolStr::new(processor),
+        output,
+        partition,
+        sender,
+        states: Arc::new(RwLock::new(states)),
+        position,
+        context,
+        last,
+        broken: false,
+    })
+}
+
+/// The greatest origin among the last conclusions. Where more than these are a late writer's repeats, what is computed
+/// again is written again: readers pass over it.
+async fn last_origin(inner: &Inner, output: Topic, partition: Partition) -> Result<Option<Origin>, LogError> {
+    let bounds = inner.watermarks(output, partition).await?;
+    let (mut from, mut last) = (bounds.start.max(bounds.end - LAST), None);
+    let incarnation = inner.layout.incarnation;
+    while from < bounds.end {
+        let batch = inner.history.read(output, partition, from, Limit::default()).await?;
+        let Some(next) = batch.next() else { break };
+        let derived = batch.derived(&Catalogue::builtin());
+        for (_, derived) in derived.map_err(|e| LogError::Corrupt(e.to_string()))? {
+            if derived.origin.incarnation != incarnation {
+                return Err(LogError::OtherIncarnation {
+                    expected: derived.origin.incarnation,
+                    found: incarnation,
+                });
+            }
+            if last.as_ref().is_none_or(|last| derived.origin > *last) {
+                last = Some(derived.origin);
+            }
+        }
+        from = next;
+    }
+    Ok(last)
+}
+
+impl Place {
+    fn check(&self, work: &Work) -> Result<(), LogError> {
+        let ours = self.inner.layout.incarnation;
+        for output in &work.outputs {
+            if output.origin.incarnation != ours {
+                return Err(LogError::OtherIncarnation {
+                    expected: output.origin.incarnation,
+                    found: ours,
+                });
+            }
+            self.inner.check_size(&output.key, &output.value)?;
+        }
+        if work.outputs.is_sorted_by(|a, b| a.origin < b.origin) {
+            Ok(())
+        } else {
+            Err(LogError::Misuse("outputs are not in origin order".to_owned()))
+        }
+    }
+
+    async fn write(&mut self, work: Work) -> Result<(), LogError> {
+        self.check(&work)?;
+        self.outputs(&work.outputs).await?;
+        if let Some(last) = work.outputs.last()
+            && self.last.as_ref().is_none_or(|known| last.origin > *known)
+        {
+            self.last = Some(last.origin.clone());
+        }
+        self.reached(work.reached).await?;
+        if let Some(checkpoint) = work.checkpoint {
+            (self.position, self.context) = (checkpoint.position, checkpoint.context.clone());
+            self.saving(checkpoint).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes conclusions that are not there yet. Repeats stay away: who reads would pass over them.
+    async fn outputs(&self, outputs: &[Output]) -> Result<(), LogError> {
+        let new = outputs
+            .iter()
+            .filter(|output| self.last.as_ref().is_none_or(|last| output.origin > *last));
+        let new: Vec<(&Output, Vec<u8>)> = new.map(|output| (output, encoded(&output.origin))).collect();
+        let topic = self.inner.options.topic(self.output);
+        let messages = new.iter().map(|(output, origin)| Message {
+            topic: &topic,
+            partition: self.partition,
+            key: &output.key,
+            value: &output.value,
+            origin: Some(origin),
+        });
+        let offsets = within(self.inner.options.commit_timeout, self.sender.send(messages)).await?;
+        if let (Some(tail), Some(last)) = (self.inner.tails.get(self.output, self.partition), offsets.last()) {
+            tail.appended(last + 1);
+        }
+        Ok(())
+    }
+
+    async fn reached(&self, journal: Offset) -> Result<(), LogError> {
+        let at = (self.output, self.partition);
+        let known = self.inner.reached().get(&at).copied();
+        let end = match self.inner.tails.get(at.0, at.1) {
+            Some(tail) => tail.end_known(),
+            None => self.inner.watermarks(at.0, at.1).await?.end,
+        };
+        if known.is_none_or(|known| journal >= known.journal) {
+            self.inner.reached().insert(at, Reached { journal, end });
+        }
+        Ok(())
+    }
+
+    /// States, then the position, each durable before the next; then the shelf shows them.
+    fn saving(&self, checkpoint: Checkpoint) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
+        let (inner, sender, name) = (Arc::clone(&self.inner), Arc::clone(&self.sender), self.name.clone());
+        let (states, partition, output) = (Arc::clone(&self.states), self.partition, self.output);
+        async move {
+            let (topic, patience) = (inner.options.states(output), inner.options.commit_timeout);
+            let message = |key, value| Message {
+                topic: &topic,
+                partition,
+                key,
+                value,
+                origin: None,
+            };
+            let writer = &sender.writer;
+            let records: Vec<(Vec<u8>, Vec<u8>)> = checkpoint
+                .states
+                .iter()
+                .map(|(key, stored)| (states::state_key(&name, writer, key), states::state_value(stored)))
+                .collect();
+            within(
+                patience,
+                sender.send(records.iter().map(|(key, value)| message(key, value))),
+            )
+            .await?;
+            let position = states::position_value(checkpoint.position, &checkpoint.context);
+            let key = states::position_key(&name, writer);
+            within(patience, sender.send(std::iter::once(message(&key, &position)))).await?;
+            let mut shelf = states.write().unwrap_or_else(PoisonError::into_inner);
+            shelf.extend(checkpoint.states);
+            Ok(())
+        }
+    }
+}
+
+fn encoded(origin: &Origin) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64);
+    origin.write(&mut bytes);
+    bytes
+}
+
+/// Waits for brokers, but not for ever: what is delivered later does no harm (the origin rule).
+async fn within<T>(
+    patience: std::time::Duration,
+    sending: impl Future<Output = Result<T, LogError>>,
+) -> Result<T, LogError> {
+    let late = |_| LogError::Unavailable("Kafka does not acknowledge".to_owned());
+    tokio::time::timeout(patience, sending).await.map_err(late)?
+}
+
+#[async_trait]
+impl Workspace for Place {
+    fn position(&self) -> Offset {
+        self.position
+    }
+
+    fn context(&self) -> Bytes {
+        self.context.clone()
+    }
+
+    fn last_origin(&self) -> Option<&Origin> {
+        self.last.as_ref()
+    }
+
+    fn shelf(&self) -> Arc<dyn Shelf> {
+        Arc::new(Restored(Arc::clone(&self.states)))
+    }
+
+    async fn commit(&mut self, work: Work) -> Result<(), LogError> {
+        if self.broken {
+            return Err(LogError::Misuse(
+                "nothing may be committed after an error: claim again".to_owned(),
+            ));
+        }
+        // Whoever stops waiting has not committed.
+        self.broken = true;
+        let done = self.write(work).await;
+        self.broken = done.is_err();
+        done
+    }
+
+    fn save(&mut self, checkpoint: Checkpoint) -> Result<Saving, Checkpoint> {
+        if self.broken {
+            return Err(checkpoint);
+        }
+        (self.position, self.context) = (checkpoint.position, checkpoint.context.clone());
+        Ok(Box::pin(self.saving(checkpoint)))
+    }
+}
+
+/// States as of this owner's last checkpoint.
+struct Restored(Arc<States>);
+
+impl Shelf for Restored {
+    fn get(&self, key: &str) -> Result<Option<Stored>, LogError> {
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(states.get(key).cloned())
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        // A copy: `each` may come back to this shelf.
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        states.into_iter().for_each(|(key, stored)| each(&key, stored));
+        Ok(())
+    }
+
+    fn visit_range(&self, from: &str, to: &str, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        if from >= to {
+            return Ok(());
+        }
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let range = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
+        let found: Vec<_> = states
+            .range::<str, _>(range)
+            .map(|(k, s)| (k.clone(), s.clone()))
+            .collect();
+        drop(states);
+        found.into_iter().for_each(|(key, stored)| each(&key, stored));
+        Ok(())
+    }
+}

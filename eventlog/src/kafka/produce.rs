@@ -1,0 +1,153 @@
+//! Sending, and waiting until the brokers have it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use tokio::sync::Notify;
+
+use super::failed;
+use crate::{LogError, Offset, Partition};
+
+/// How long to wait before what did not fit into the client's queue is tried again.
+const FULL: Duration = Duration::from_millis(2);
+/// Which header of a derived record says where it comes from.
+pub(super) const ORIGIN: &str = "origin";
+
+/// What is sent.
+pub(super) struct Message<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: Partition,
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// The encoded origin of a derived record.
+    pub(super) origin: Option<&'a [u8]>,
+}
+
+/// Messages of one call, on their way.
+struct Flight {
+    offsets: Vec<AtomicI64>,
+    left: AtomicUsize,
+    error: OnceLock<KafkaError>,
+    landed: Notify,
+}
+
+impl Flight {
+    fn settle(&self, messages: usize) {
+        if self.left.fetch_sub(messages, Ordering::AcqRel) == messages {
+            self.landed.notify_one();
+        }
+    }
+}
+
+/// One message of a flight.
+struct Ticket {
+    flight: Arc<Flight>,
+    seat: usize,
+}
+
+/// Takes the brokers' word.
+struct Acks;
+
+impl ClientContext for Acks {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka");
+    }
+}
+
+impl ProducerContext for Acks {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        match result {
+            Ok(message) => ticket.flight.offsets[ticket.seat].store(message.offset(), Ordering::Release),
+            Err((error, _)) => drop(ticket.flight.error.set(error.clone())),
+        }
+        ticket.flight.settle(1);
+    }
+}
+
+/// A client that sends.
+pub(super) struct Sender {
+    producer: ThreadedProducer<Acks>,
+    /// Whose life this is: part of the keys of states.
+    pub(super) writer: String,
+}
+
+impl Sender {
+    pub(super) fn open(config: &ClientConfig) -> Result<Self, LogError> {
+        let producer = config.create_with_context(Acks).map_err(|e| failed(&e))?;
+        // Seeded anew by the standard library, from the system.
+        let writer = format!("{:016x}", RandomState::new().build_hasher().finish());
+        Ok(Self { producer, writer })
+    }
+
+    /// Whether nothing can be sent by it any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.producer.client().fatal_error().is_some()
+    }
+
+    /// Sends messages, in order per partition, and waits until all are durable. Returns the offset of each.
+    pub(super) async fn send<'a>(&self, messages: impl Iterator<Item = Message<'a>>) -> Result<Vec<Offset>, LogError> {
+        let messages: Vec<_> = messages.collect();
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let flight = Arc::new(Flight {
+            offsets: messages.iter().map(|_| AtomicI64::new(-1)).collect(),
+            left: AtomicUsize::new(messages.len()),
+            error: OnceLock::new(),
+            landed: Notify::new(),
+        });
+        let all = messages.len();
+        for (seat, message) in messages.into_iter().enumerate() {
+            if let Err(error) = self.board(&flight, seat, &message).await {
+                drop(flight.error.set(error));
+                flight.settle(all - seat);
+                break;
+            }
+        }
+        while flight.left.load(Ordering::Acquire) > 0 {
+            flight.landed.notified().await;
+        }
+        match flight.error.get() {
+            Some(error) => Err(failed(error)),
+            None => Ok(flight
+                .offsets
+                .iter()
+                .map(|offset| offset.load(Ordering::Acquire))
+                .collect()),
+        }
+    }
+
+    async fn board(&self, flight: &Arc<Flight>, seat: usize, message: &Message<'_>) -> Result<(), KafkaError> {
+        loop {
+            let ticket = Box::new(Ticket {
+                flight: Arc::clone(flight),
+                seat,
+            });
+            let mut record = BaseRecord::with_opaque_to(message.topic, ticket)
+                .partition(i32::from(message.partition))
+                .key(message.key)
+                .payload(message.value);
+            if let Some(value) = message.origin {
+                let header = Header {
+                    key: ORIGIN,
+                    value: Some(value),
+                };
+                record = record.headers(OwnedHeaders::new_with_capacity(1).insert(header));
+            }
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => tokio::time::sleep(FULL).await,
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+}

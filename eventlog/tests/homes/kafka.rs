@@ -1,0 +1,191 @@
+//! The suite on a real broker, and what only it can be asked. Needs one: `FAJMA_TEST_KAFKA=host:port`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use eventlog::conformance::{Harness, appending, everything};
+use eventlog::kafka::{Kafka, Options, apply};
+use eventlog::{EventLog, Limit, LogError, ManualClock, Topic};
+
+/// Logs of this process, each with topics of its own.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+fn options() -> Options {
+    let brokers = std::env::var("FAJMA_TEST_KAFKA").expect("FAJMA_TEST_KAFKA=host:port of a broker");
+    let n = MADE.fetch_add(1, Ordering::Relaxed);
+    Options {
+        brokers,
+        prefix: format!("test-{}-{n}", std::process::id()),
+        partitions: 2,
+        ..Options::default()
+    }
+}
+
+async fn fresh(options: &Options) -> Arc<Kafka> {
+    let drift = apply(options).await.expect("topics are made");
+    assert_eq!(drift, [], "as they were made");
+    Kafka::open(options.clone()).await.expect("the log opens")
+}
+
+struct OnKafka {
+    options: Options,
+    log: Option<Arc<Kafka>>,
+    clock: ManualClock,
+}
+
+#[async_trait]
+impl Harness for OnKafka {
+    async fn fresh() -> Self {
+        let options = options();
+        Self {
+            log: Some(fresh(&options).await),
+            options,
+            clock: ManualClock::default(),
+        }
+    }
+
+    fn log(&self) -> Arc<dyn EventLog> {
+        let log: &Arc<Kafka> = self.log.as_ref().expect("open");
+        Arc::<Kafka>::clone(log)
+    }
+
+    async fn restart(&mut self) {
+        self.log = None;
+        self.log = Some(Kafka::open(self.options.clone()).await.expect("the log opens"));
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn keeps_time(&self) -> bool {
+        false
+    }
+}
+
+eventlog::conformance_suite!(on_kafka, OnKafka);
+
+/// Nothing stays in memory: everything is fetched.
+struct WithoutMemory(OnKafka);
+
+#[async_trait]
+impl Harness for WithoutMemory {
+    async fn fresh() -> Self {
+        let options = Options {
+            tail_bytes: 0,
+            history_bytes: 0,
+            ..options()
+        };
+        Self(OnKafka {
+            log: Some(fresh(&options).await),
+            options,
+            clock: ManualClock::default(),
+        })
+    }
+
+    fn log(&self) -> Arc<dyn EventLog> {
+        self.0.log()
+    }
+
+    async fn restart(&mut self) {
+        self.0.restart().await;
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.0.clock
+    }
+
+    fn keeps_time(&self) -> bool {
+        false
+    }
+}
+
+eventlog::conformance_suite!(on_kafka_without_memory, WithoutMemory);
+
+#[tokio::test]
+async fn missing_topics_are_told_with_what_to_do() {
+    let refused = Kafka::open(options()).await.expect_err("there are no topics");
+    assert!(refused.to_string().contains("fajma topics apply"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_drifted_is_told_and_nothing_is_altered() {
+    use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+    let options = options();
+    fresh(&options).await;
+    let admin: AdminClient<_> = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", &options.brokers)
+        .create()
+        .expect("a client");
+    let journal = options.topic(Topic::Journal);
+    let week = AlterConfig {
+        specifier: ResourceSpecifier::Topic(&journal),
+        entries: [("retention.ms", "604800000")].into(),
+    };
+    admin
+        .alter_configs(&[week], &AdminOptions::new())
+        .await
+        .expect("altered");
+    for _ in 0..2 {
+        let drift = apply(&options).await.expect("compared");
+        assert!(
+            drift
+                .iter()
+                .any(|d| d.to_string() == format!("{journal}: retention.ms is 604800000, not -1")),
+            "{drift:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_larger_than_memory_is_read_whole_by_many_at_once() {
+    let options = Options {
+        history_bytes: 2 << 20,
+        tail_bytes: 1 << 20,
+        ..options()
+    };
+    let log = fresh(&options).await;
+    for part in 0..40 {
+        let records = (0..500)
+            .map(|n| appending(part % 2, "p", vec![b'x'; 400 + n % 7]))
+            .collect();
+        log.append(Topic::Journal, records).await.expect("appended");
+    }
+    let log = Kafka::open(options).await.expect("another process");
+    let readers: Vec<_> = (0..12)
+        .map(|n: u16| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move { everything(&*log, Topic::Journal, n % 2).await.len() })
+        })
+        .collect();
+    for reader in readers {
+        assert_eq!(reader.await.expect("read"), 10_000);
+    }
+}
+
+#[tokio::test]
+async fn another_process_is_followed_as_it_appends() {
+    let options = options();
+    let writer = fresh(&options).await;
+    let reader = Kafka::open(options).await.expect("another process");
+    let mut seen = BTreeMap::new();
+    for round in 0..20 {
+        let offsets = writer
+            .append(Topic::Journal, vec![appending(0, "p", format!("{round}"))])
+            .await;
+        let offset = offsets.expect("appended")[0];
+        reader.wait(Topic::Journal, 0, offset).await.expect("it comes");
+        let batch = reader
+            .read(Topic::Journal, 0, offset, Limit::default())
+            .await
+            .expect("read");
+        for entry in batch.entries() {
+            assert_eq!(seen.insert(entry.offset, entry.value.clone()), None);
+        }
+    }
+    let beyond = reader.wait(Topic::Journal, 0, 21).await;
+    assert!(matches!(beyond, Err(LogError::OutOfRange { .. })), "{beyond:?}");
+    assert_eq!(seen.len(), 20);
+}
