@@ -19,7 +19,7 @@ test-engines:            ## the tests on a real Kafka and a real Cassandra, star
 	@docker/engines/engines run $(MAKE) engine-tests; status=$$?; [ $$status -eq 3 ] || exit $$status
 
 engine-tests: tools
-	cargo test --locked -p eventlog --features kafka --test homes kafka::
+	cargo test --locked -p eventlog --features kafka --test homes -- kafka:: killed::
 	cargo test --locked -p projections --features scylla --test scylla --test views
 
 engines:                 ## a real Kafka and a real Cassandra on loopback; prints their addresses

@@ -29,6 +29,8 @@ pub(super) struct Place {
     output: Topic,
     partition: Partition,
     sender: Arc<Sender>,
+    /// Whose life this is: part of the keys of what it saves.
+    writer: Arc<str>,
     states: Arc<States>,
     position: Offset,
     context: Bytes,
@@ -62,7 +64,7 @@ pub(super) async fn claim(
         .unwrap_or(0);
     let (states, position, context) = saved.remove(processor).map(Restore::finish).unwrap_or_default();
     let journal = inner.watermarks(Topic::Journal, partition).await?;
-    if position > journal.end || (position > 0 && position < journal.start) {
+    if !(journal.start..=journal.end).contains(&position) {
         return Err(LogError::OutOfRange {
             topic: Topic::Journal,
             partition,
@@ -82,6 +84,7 @@ pub(super) async fn claim(
         output,
         partition,
         sender,
+        writer: states::new_writer().into(),
         states: Arc::new(RwLock::new(states)),
         position,
         context,
@@ -189,6 +192,7 @@ impl Place {
     fn saving(&self, checkpoint: Checkpoint) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
         let (inner, sender, name) = (Arc::clone(&self.inner), Arc::clone(&self.sender), self.name.clone());
         let (states, partition, output) = (Arc::clone(&self.states), self.partition, self.output);
+        let (writer, journal) = (Arc::clone(&self.writer), inner.layout.incarnation);
         async move {
             let (topic, patience) = (inner.options.states(output), inner.options.commit_timeout);
             let message = |key, value| Message {
@@ -198,19 +202,23 @@ impl Place {
                 value,
                 origin: None,
             };
-            let writer = &sender.writer;
             let records: Vec<(Vec<u8>, Vec<u8>)> = checkpoint
                 .states
                 .iter()
-                .map(|(key, stored)| (states::state_key(&name, writer, key), states::state_value(stored)))
+                .map(|(key, stored)| {
+                    (
+                        states::state_key(&name, &writer, key),
+                        states::state_value(journal, stored),
+                    )
+                })
                 .collect();
             within(
                 patience,
                 sender.send(records.iter().map(|(key, value)| message(key, value))),
             )
             .await?;
-            let position = states::position_value(checkpoint.position, &checkpoint.context);
-            let key = states::position_key(&name, writer);
+            let position = states::position_value(journal, checkpoint.position, &checkpoint.context);
+            let key = states::position_key(&name, &writer);
             within(patience, sender.send(std::iter::once(message(&key, &position)))).await?;
             let mut shelf = states.write().unwrap_or_else(PoisonError::into_inner);
             shelf.extend(checkpoint.states);

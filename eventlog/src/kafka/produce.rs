@@ -1,6 +1,5 @@
 //! Sending, and waiting until the brokers have it.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -76,16 +75,12 @@ impl ProducerContext for Acks {
 /// A client that sends.
 pub(super) struct Sender {
     producer: ThreadedProducer<Acks>,
-    /// Whose life this is: part of the keys of states.
-    pub(super) writer: String,
 }
 
 impl Sender {
     pub(super) fn open(config: &ClientConfig) -> Result<Self, LogError> {
         let producer = config.create_with_context(Acks).map_err(|e| failed(&e))?;
-        // Seeded anew by the standard library, from the system.
-        let writer = format!("{:016x}", RandomState::new().build_hasher().finish());
-        Ok(Self { producer, writer })
+        Ok(Self { producer })
     }
 
     /// Whether nothing can be sent by it any more.

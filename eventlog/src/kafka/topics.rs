@@ -55,6 +55,10 @@ fn wanted(options: &Options, journal: u16) -> Vec<Wanted> {
             ("message.timestamp.type", "LogAppendTime".to_owned()),
             ("max.message.bytes", (options.max_record_bytes + 64_000).to_string()),
         ];
+        if options.replication > 2 {
+            // With one copy away it goes on; what is acknowledged is on two.
+            settings.push(("min.insync.replicas", "2".to_owned()));
+        }
         if compacted {
             // A restore reads all of it.
             settings.push(("segment.ms", "600000".to_owned()));

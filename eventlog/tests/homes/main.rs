@@ -8,5 +8,7 @@ mod home;
 mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kafka")]
+mod killed;
 mod simulation;
 mod tables;
