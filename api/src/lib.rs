@@ -23,5 +23,5 @@ pub use layers::with_common_layers;
 pub use operations::{Disk, DoorTraffic, Lag, Operations, Stats};
 pub use problem::Problem;
 pub use read_after::Position;
-pub use routes::router;
+pub use routes::{router, running_router};
 pub use state::{LOGIN_LINK, Parts, SESSION, State, TICKET};

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{PolicyCommand, Replay, Skip, Verify, ViewsCommand};
+use crate::commands::{PolicyCommand, Replay, Skip, TopicsCommand, Verify, ViewsCommand};
 use crate::config::{self, Config, Sources};
 use crate::doctor::Doctor;
 use crate::failure::Failure;
 use crate::token::TokenCommand;
+use crate::up::Duties;
 
 /// Vital signs from sensors to doctors.
 #[derive(Debug, Parser)]
@@ -24,6 +25,17 @@ pub struct Cli {
 pub enum Command {
     /// Run everything in one process.
     Up(Up),
+    /// Run the doors alone, for a log that others share.
+    Ingest(Part),
+    /// Run the processors alone; several share the partitions.
+    Process(Part),
+    /// Project views alone; several share the partitions.
+    Project(Part),
+    /// Answer people and their programs alone.
+    Serve(Part),
+    /// Make or check the topics of a log in Kafka.
+    #[command(subcommand)]
+    Topics(TopicsCommand),
     /// Send simulated patients or a recording to a door.
     Simulate(Box<crate::simulate::Options>),
     /// Show or change what processors go by.
@@ -40,7 +52,7 @@ pub enum Command {
     Verify(Verify),
     /// Let a processor pass over a record that stopped it.
     Skip(Skip),
-    /// Make the views again from the log.
+    /// Make or check the tables of views, or make views again from the log.
     #[command(subcommand)]
     Views(ViewsCommand),
     /// Print every option with its default, unit and reason.
@@ -94,9 +106,89 @@ pub struct Up {
     /// Address and port of the MQTT door, or nothing for none (option mqtt.listen).
     #[arg(long, value_name = "ADDR")]
     pub mqtt: Option<String>,
+    /// Where the log and the views are.
+    #[command(flatten)]
+    pub shared: Shared,
     /// Print addresses and login link as one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where that is what others share.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Shared {
+    /// The log: kafka://host:port,… (option log.url).
+    #[arg(long, value_name = "URL")]
+    pub log: Option<String>,
+    /// The views: scylla://host:port,… (option views.url).
+    #[arg(long, value_name = "URL")]
+    pub views: Option<String>,
+}
+
+impl Shared {
+    /// As flags of the configuration.
+    #[must_use]
+    pub fn flags(&self) -> Vec<(&'static str, String, &'static str)> {
+        let log = self.log.iter().map(|url| ("log.url", url.clone(), "--log"));
+        let views = self.views.iter().map(|url| ("views.url", url.clone(), "--views"));
+        log.chain(views).collect()
+    }
+}
+
+/// What one role takes.
+#[derive(Debug, Clone, Args)]
+pub struct Part {
+    /// Where things of this process are: a directory of its own.
+    #[command(flatten)]
+    pub place: Place,
+    /// Where the log and the views are.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// Address and port of HTTP (option http.listen); health and metrics alone for process and project, by default at a
+    /// port of the system's choice.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Address and port of the MQTT door (option mqtt.listen).
+    #[arg(long, value_name = "ADDR")]
+    pub mqtt: Option<String>,
+    /// The key of tokens that all roles share (option data.key).
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Print addresses as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Part {
+    /// The options of all layers.
+    ///
+    /// # Errors
+    /// As [`Place::config`]; [`Failure::WrongUse`] where nothing is shared.
+    pub fn config(&self, duties: Duties) -> Result<Config, Failure> {
+        let mut flags = self.shared.flags();
+        let listen = match &self.listen {
+            None if !duties.ingest && !duties.serve => Some("127.0.0.1:0".to_owned()),
+            listen => listen.clone(),
+        };
+        flags.extend(listen.map(|address| ("http.listen", address, "--listen")));
+        flags.extend(
+            self.mqtt
+                .iter()
+                .map(|address| ("mqtt.listen", address.clone(), "--mqtt")),
+        );
+        let key = self.key.iter().map(|path| path.to_string_lossy().into_owned());
+        flags.extend(key.map(|path| ("data.key", path, "--key")));
+        let config = self.place.config(flags)?;
+        if config.log.url.is_empty() {
+            let why = "one role alone needs a log that others share: --log kafka://host:port (all in one is fajma up)";
+            return Err(Failure::WrongUse(why.to_owned()));
+        }
+        if config.views.url.is_empty() && (duties.project || duties.serve) {
+            let why = "one role alone needs views that others share: --views scylla://host:port";
+            return Err(Failure::WrongUse(why.to_owned()));
+        }
+        Ok(config)
+    }
 }
 
 impl Up {
@@ -105,7 +197,7 @@ impl Up {
     /// # Errors
     /// As [`Place::config`].
     pub fn config(&self) -> Result<Config, Failure> {
-        let mut flags = Vec::new();
+        let mut flags = self.shared.flags();
         if let Some(listen) = &self.listen {
             flags.push(("http.listen", listen.clone(), "--listen"));
         }
@@ -137,6 +229,8 @@ mod tests {
             &["fajma", "up", "--demo", "many"],
             &["fajma", "replay", "--into", "x", "--from", "yesterday"],
             &["fajma", "fly"],
+            &["fajma", "topics"],
+            &["fajma", "views", "apply"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err_and(|e| e.use_stderr()), "{wrong:?}");
         }

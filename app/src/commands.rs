@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use projections::scylla::Replication;
 use schemas::ids::PatientId;
 use schemas::time::Timestamp;
 use serde_json::Value;
@@ -90,9 +91,38 @@ pub struct Verify {
     pub place: Place,
 }
 
+/// `fajma topics …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TopicsCommand {
+    /// Make topics that are missing and check those that are there; what drifted is an error.
+    Apply {
+        /// Copies of every partition of new topics: 3 where there are three brokers or more.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        replication: u8,
+        /// The log.
+        #[arg(long, value_name = "URL")]
+        log: Option<String>,
+        /// Where things are.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
 /// `fajma views …`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ViewsCommand {
+    /// Make tables that are missing in a database and check those that are there; what drifted is an error.
+    Apply {
+        /// Copies of every row, where the keyspace is made: N, or dc1=N,dc2=N by datacentre.
+        #[arg(long, value_name = "N", default_value = "1", value_parser = replication)]
+        replication: Replication,
+        /// The database.
+        #[arg(long, value_name = "URL", required = true)]
+        views: Option<String>,
+        /// Where things are.
+        #[command(flatten)]
+        place: Place,
+    },
     /// Make the views anew from the log; a running server uses them from its next start on.
     Rebuild {
         /// Where things are.
@@ -215,7 +245,75 @@ pub async fn verify(options: Verify) -> Result<(), Failure> {
 /// # Errors
 /// As the house answers.
 pub async fn views(command: ViewsCommand) -> Result<(), Failure> {
-    let ViewsCommand::Rebuild { place } = command;
-    println!("{}", ask(&place, Request::RebuildViews).await?);
+    match command {
+        ViewsCommand::Rebuild { place } => println!("{}", ask(&place, Request::RebuildViews).await?),
+        ViewsCommand::Apply {
+            replication,
+            views,
+            place,
+        } => {
+            let flags = views.map(|url| ("views.url", url, "--views"));
+            let config = place.config(flags.into_iter().collect())?;
+            let database = config.views.database().map_err(Failure::WrongUse)?;
+            let database = database.ok_or_else(|| Failure::WrongUse("--views scylla://host:port".to_owned()))?;
+            let applied = projections::scylla::apply(&database, &replication).await;
+            applied.map_err(|e| Failure::because(format_args!("the views in {}", database.keyspace), e))?;
+            println!("the tables of {} are as they should be", database.keyspace);
+        }
+    }
     Ok(())
+}
+
+/// `N` or `dc1=N,dc2=N`.
+fn replication(text: &str) -> Result<Replication, String> {
+    if let Ok(copies) = text.parse() {
+        return Ok(Replication::Simple(copies));
+    }
+    let one = |part: &str| {
+        let (name, copies) = part.split_once('=')?;
+        Some((name.to_owned(), copies.parse().ok()?)).filter(|(name, _)| !name.is_empty())
+    };
+    let all: Option<Vec<(String, u8)>> = text.split(',').map(one).collect();
+    all.map(Replication::Datacentres)
+        .ok_or_else(|| format!("{text:?} is neither a number nor dc1=N,dc2=N"))
+}
+
+/// `fajma topics`.
+///
+/// # Errors
+/// Where topics cannot be made, or have drifted.
+pub async fn topics(command: TopicsCommand) -> Result<(), Failure> {
+    let TopicsCommand::Apply {
+        replication,
+        log,
+        place,
+    } = command;
+    let flags = log.map(|url| ("log.url", url, "--log"));
+    let config = place.config(flags.into_iter().collect())?;
+    let options = config.log.kafka().map_err(Failure::WrongUse)?;
+    let options = options.ok_or_else(|| Failure::WrongUse("--log kafka://host:port".to_owned()))?;
+    let options = eventlog::kafka::Options { replication, ..options };
+    let drift = eventlog::kafka::apply(&options).await;
+    let drift = drift.map_err(|e| Failure::because(format_args!("the log at {}", config.log.url), e))?;
+    if drift.is_empty() {
+        println!("the topics at {} are as they should be", options.brokers);
+        return Ok(());
+    }
+    drift.iter().for_each(|drift| println!("{drift}"));
+    Err(Failure::Failed("topics have drifted: nothing was altered".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_a_number_or_one_per_datacentre() {
+        assert_eq!(replication("3"), Ok(Replication::Simple(3)));
+        let two = Replication::Datacentres(vec![("a".to_owned(), 3), ("b".to_owned(), 1)]);
+        assert_eq!(replication("a=3,b=1"), Ok(two));
+        for bad in ["", "a", "a=", "=3", "300", "a=3,"] {
+            assert!(replication(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -124,7 +124,7 @@ pub async fn examine(config: &Config) -> Vec<Check> {
         .unwrap_or_else(|| Path::new("."));
     let mut checks = vec![directory(&dir, standing)];
     if !serving && dir.has_log() {
-        checks.push(log(config));
+        checks.push(log(config).await);
     } else if serving {
         checks.push(Check::ok("server", "one runs on this directory and answers"));
     }
@@ -156,8 +156,8 @@ fn directory(dir: &DataDir, standing: &Path) -> Check {
     }
 }
 
-fn log(config: &Config) -> Check {
-    match House::open(config) {
+async fn log(config: &Config) -> Check {
+    match House::open(config).await {
         Ok(house) => {
             let layout = house.log.layout();
             Check::ok(

@@ -23,8 +23,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Part};
 use failure::Failure;
+use up::Duties;
 
 /// Runs the command line; the exit status is 0 for success, 1 where the command failed, 2 for wrong use.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -49,8 +50,37 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Up(options) => {
             let config = options.config()?;
             logging::start(&config.logging)?;
-            wait_for(up::run(config, options.demo, options.json))
+            wait_for(up::run(config, Duties::ALL, options.demo, options.json))
         }
+        Command::Ingest(part) => run_part(
+            &part,
+            Duties {
+                ingest: true,
+                ..Duties::NONE
+            },
+        ),
+        Command::Process(part) => run_part(
+            &part,
+            Duties {
+                process: true,
+                ..Duties::NONE
+            },
+        ),
+        Command::Project(part) => run_part(
+            &part,
+            Duties {
+                project: true,
+                ..Duties::NONE
+            },
+        ),
+        Command::Serve(part) => run_part(
+            &part,
+            Duties {
+                serve: true,
+                ..Duties::NONE
+            },
+        ),
+        Command::Topics(command) => wait_for(commands::topics(command)),
         Command::Simulate(options) => wait_for(simulate::run(*options)),
         Command::Policy(command) => wait_for(commands::policy(command)),
         Command::Token(command) => token::run(command),
@@ -64,6 +94,12 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+fn run_part(part: &Part, duties: Duties) -> Result<(), Failure> {
+    let config = part.config(duties)?;
+    logging::start(&config.logging)?;
+    wait_for(up::run(config, duties, 0, part.json))
 }
 
 /// Threads that wait for disks: each keeps memory of its own.

@@ -70,6 +70,16 @@ pub fn router(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
+/// Health, metrics and traffic alone, for a process that serves nobody else.
+pub fn running_router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/livez", get(running::livez))
+        .route("/readyz", get(running::readyz))
+        .route("/metrics", get(running::metrics))
+        .route("/v1/stats", get(running::stats))
+        .with_state(state)
+}
+
 /// What the OpenAPI document tells of.
 fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Document::openapi())

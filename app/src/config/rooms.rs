@@ -16,12 +16,16 @@ use super::{Off, Size, Time};
 pub struct Data {
     /// The data directory.
     pub dir: PathBuf,
+    /// The key of tokens; empty for the one in the directory.
+    pub key: PathBuf,
 }
 
 /// The log.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
+    /// Where it is; empty for the data directory.
+    pub url: String,
     /// Partitions of a new log.
     pub partitions: u16,
     /// The largest record.
@@ -48,6 +52,8 @@ pub struct Log {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Views {
+    /// Where they are; empty for the data directory.
+    pub url: String,
     /// Memory for blocks read from disk.
     pub cache: Size,
     /// Memory for rows not yet in a table file.
@@ -193,6 +199,24 @@ pub struct Processors {
 }
 
 impl Log {
+    /// As Kafka is reached, where the log is there.
+    ///
+    /// # Errors
+    /// What is wrong with the address.
+    pub fn kafka(&self) -> Result<Option<eventlog::kafka::Options>, String> {
+        if self.url.is_empty() {
+            return Ok(None);
+        }
+        let options = eventlog::kafka::Options::parse(&self.url)?;
+        Ok(Some(eventlog::kafka::Options {
+            partitions: self.partitions,
+            max_record_bytes: self.record.bytes(),
+            tail_bytes: self.cache.bytes() / 16,
+            history_bytes: self.cache.bytes(),
+            ..options
+        }))
+    }
+
     /// As the log takes them.
     #[must_use]
     pub fn options(&self) -> eventlog::embedded::Options {
@@ -216,10 +240,22 @@ fn span(time: Time) -> Span {
 }
 
 impl Views {
+    /// As the database is reached, where the views are there.
+    ///
+    /// # Errors
+    /// What is wrong with the address.
+    pub fn database(&self) -> Result<Option<projections::scylla::Options>, String> {
+        if self.url.is_empty() {
+            return Ok(None);
+        }
+        projections::scylla::Options::parse(&self.url).map(Some)
+    }
+
     /// As their projection takes them, with the names of records that are read by `catalogue`.
     #[must_use]
     pub fn projection(&self, catalogue: Arc<Catalogue>) -> projections::runner::Options {
         projections::runner::Options {
+            partitions: None,
             board: Arc::default(),
             catalogue,
             batch: Limit {
@@ -384,7 +420,9 @@ mod tests {
     fn given(config: &Config) -> String {
         let catalogue = Arc::default();
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            config.log.kafka(),
+            config.views.database(),
             config.log.options(),
             config.views.options(),
             config.views.projection(Arc::clone(&catalogue)),

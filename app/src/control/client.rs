@@ -19,17 +19,15 @@ use crate::house::dir::DataDir;
 /// [`Failure::Failed`] with the house's reason, or why it could not be asked.
 pub async fn ask(config: &Config, request: Request) -> Result<Value, Failure> {
     let dir = DataDir::new(&config.data.dir);
-    if !dir.has_log() {
-        return Err(Failure::Failed(format!(
-            "there is no log in {}: `fajma up --data {0}` makes one, or name another with --data",
-            dir.path().display()
-        )));
-    }
     match over_socket(&dir.socket(), &request).await {
         Ok(Some(Reply::Done(value))) => Ok(value),
         Ok(Some(Reply::Refused(why))) => Err(Failure::Failed(why)),
+        Ok(None) if config.log.url.is_empty() && !dir.has_log() => Err(Failure::Failed(format!(
+            "there is no log in {}: `fajma up --data {0}` makes one, or name another with --data",
+            dir.path().display()
+        ))),
         Ok(None) => {
-            let house = House::open(config)?;
+            let house = House::open(config).await?;
             house.answer(request).await.map_err(Failure::Failed)
         }
         Err(e) => Err(Failure::because(

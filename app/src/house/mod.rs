@@ -14,9 +14,11 @@ mod verify;
 use std::sync::Arc;
 
 use eventlog::embedded::Embedded;
+use eventlog::kafka::Kafka;
 use eventlog::{Clock, EventLog, LogError, SystemClock};
 use projections::embedded::EmbeddedViews;
-use projections::store::ViewError;
+use projections::scylla::ScyllaViews;
+use projections::store::{ViewError, ViewStore};
 use schemas::codec::Catalogue;
 use schemas::time::Timestamp;
 use serde_json::Value;
@@ -39,8 +41,12 @@ pub struct House {
     pub catalogue: Arc<Catalogue>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// How views are stored.
+    /// The same log, where it is Kafka.
+    pub kafka: Option<Arc<Kafka>>,
+    /// How views are stored in the directory, and made beside those there are.
     pub views_options: projections::embedded::Options,
+    /// The database of the views, where they are not in the directory.
+    pub database: Option<projections::scylla::Options>,
     /// The views and what holds their projection, where a server runs.
     pub served: Option<Served>,
     /// The policy in force, and how to change it.
@@ -53,29 +59,60 @@ pub struct House {
 #[derive(Debug, Clone)]
 pub struct Served {
     /// The views that are served.
-    pub views: Arc<EmbeddedViews>,
+    pub views: Views,
     /// Holds their projection still.
     pub gate: Arc<Gate>,
 }
 
+/// Views, wherever they are.
+#[derive(Debug, Clone)]
+pub enum Views {
+    /// In the data directory.
+    Embedded(Arc<EmbeddedViews>),
+    /// In a database that others share.
+    Database(Arc<ScyllaViews>),
+}
+
+impl Views {
+    /// As what everybody reads and writes.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn ViewStore> {
+        match self {
+            Self::Embedded(views) => Arc::<EmbeddedViews>::clone(views),
+            Self::Database(views) => Arc::<ScyllaViews>::clone(views),
+        }
+    }
+}
+
 impl House {
-    /// Opens the log of a directory; makes both where they are not there.
+    /// Opens the log: of the directory, where both are made if they are not there, or the one that the options name.
     ///
     /// # Errors
     /// [`Failure::Failed`] with what to do, in one line.
-    pub fn open(config: &Config) -> Result<Self, Failure> {
+    pub async fn open(config: &Config) -> Result<Self, Failure> {
         let dir = DataDir::new(&config.data.dir);
         dir.make()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let log =
-            Embedded::open(&dir.log(), config.log.options(), Arc::clone(&clock)).map_err(|e| log_failure(&dir, &e))?;
-        let log: Arc<dyn EventLog> = log;
+        let kafka = match config.log.kafka().map_err(Failure::WrongUse)? {
+            None => None,
+            Some(options) => {
+                let opened = Kafka::open(options).await;
+                Some(opened.map_err(|e| Failure::because(format_args!("the log at {}", config.log.url), e))?)
+            }
+        };
+        let log: Arc<dyn EventLog> = match &kafka {
+            Some(kafka) => Arc::<Kafka>::clone(kafka),
+            None => Embedded::open(&dir.log(), config.log.options(), Arc::clone(&clock))
+                .map_err(|e| log_failure(&dir, &e))?,
+        };
         let policy = Arc::new(policy::Keeper::new(Arc::clone(&log), dir.path()));
         Ok(Self {
             dir,
             log,
             catalogue: Arc::new(Catalogue::builtin()),
             clock,
+            kafka,
+            database: config.views.database().map_err(Failure::WrongUse)?,
             views_options: config.views.options(),
             served: None,
             policy,
@@ -83,12 +120,18 @@ impl House {
         })
     }
 
-    /// Opens the views of the directory.
+    /// Opens the views.
     ///
     /// # Errors
     /// [`Failure::Failed`] with what to do, in one line.
-    pub fn open_views(&self) -> Result<Arc<EmbeddedViews>, Failure> {
-        EmbeddedViews::open(&self.dir.views(), self.views_options).map_err(|e| views_failure(&self.dir, &e))
+    pub async fn open_views(&self) -> Result<Views, Failure> {
+        if let Some(database) = &self.database {
+            let opened = ScyllaViews::open(database.clone()).await;
+            let failed = |e| Failure::because(format_args!("the views in {}", database.keyspace), e);
+            return opened.map(Views::Database).map_err(failed);
+        }
+        let opened = EmbeddedViews::open(&self.dir.views(), self.views_options);
+        opened.map(Views::Embedded).map_err(|e| views_failure(&self.dir, &e))
     }
 
     /// The time.

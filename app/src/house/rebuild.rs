@@ -14,14 +14,20 @@ impl House {
             ..projections::runner::Options::default()
         };
         let log = Arc::clone(&self.log);
-        projections::embedded::rebuild(log, &self.dir.views(), self.views_options, options)
-            .await
-            .map_err(|e| e.to_string())?;
+        let rebuilt = match &self.database {
+            Some(database) => projections::scylla::rebuild(log, database.clone(), options).await,
+            None => projections::embedded::rebuild(log, &self.dir.views(), self.views_options, options).await,
+        };
+        rebuilt.map_err(|e| e.to_string())?;
         let used = if self.served.is_some() {
             "from the server's next start on"
         } else {
             "now"
         };
-        Ok(json!({"rebuilt": self.dir.views(), "used": used}))
+        let place = match &self.database {
+            Some(database) => database.keyspace.clone(),
+            None => self.dir.views().display().to_string(),
+        };
+        Ok(json!({"rebuilt": place, "used": used}))
     }
 }

@@ -54,6 +54,8 @@ pub struct Running {
     projecting: Arc<ProgressBoard>,
     intake: Arc<Intake>,
     metrics: PrometheusHandle,
+    /// Whether processors run here whatever others do.
+    processes: bool,
     observed: Mutex<Observed>,
     pulse: Mutex<Pulse>,
 }
@@ -102,7 +104,7 @@ impl Running {
         processing: Board,
         projecting: Arc<ProgressBoard>,
         intake: Arc<Intake>,
-        metrics: PrometheusHandle,
+        (metrics, processes): (PrometheusHandle, bool),
     ) -> Self {
         Self {
             began: Instant::now(),
@@ -113,6 +115,7 @@ impl Running {
             projecting,
             intake,
             metrics,
+            processes,
             observed: Mutex::default(),
             pulse: Mutex::new(Pulse::begin()),
         }
@@ -218,7 +221,7 @@ impl Operations for Running {
     fn unready(&self) -> Vec<String> {
         let mut unready = self.roles.down();
         let tasks = self.processing.snapshot();
-        if tasks.is_empty() {
+        if tasks.is_empty() && self.processes {
             unready.push("processors are starting".to_owned());
         }
         for ((processor, partition), status) in tasks.iter().filter(|(_, status)| !status.is_well()) {

@@ -1,11 +1,12 @@
-//! A whole house in this process, in a directory of its own, on ports of the system's choice.
+//! A whole house in this process, in a directory of its own, on ports of the system's choice; where
+//! `FAJMA_TEST_KAFKA=host:port` and `FAJMA_TEST_CQL=host:port` are set, with its log and views there.
 
 use std::path::Path;
 use std::time::Duration;
 
 use app::client;
 use app::config::{Config, Sources};
-use app::up::{Server, start};
+use app::up::{Duties, Server, start};
 use eventlog::{Clock, SystemClock};
 use schemas::access::{Principal, Role};
 use schemas::time::{Span, Timestamp};
@@ -29,11 +30,44 @@ pub(super) fn config(dir: &Path) -> Config {
         ("mqtt.listen", "127.0.0.1:0".to_owned(), "--mqtt"),
         ("log.partitions", "2".to_owned(), "test"),
     ];
+    let flags = flags.into_iter().chain(engines(dir)).collect();
     Config::load(Sources {
         flags,
         ..Sources::default()
     })
     .unwrap()
+}
+
+/// Where log and views are, in places of this directory's own.
+fn engines(dir: &Path) -> Vec<(&'static str, String, &'static str)> {
+    let (Ok(kafka), Ok(cql)) = (std::env::var("FAJMA_TEST_KAFKA"), std::env::var("FAJMA_TEST_CQL")) else {
+        return Vec::new();
+    };
+    let letters = dir
+        .to_string_lossy()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>();
+    // Names of keyspaces have no capitals: two folders whose names differ in nothing else are not the same.
+    let sum = letters
+        .bytes()
+        .fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let name = format!("e2e_{}_{sum:x}", std::process::id());
+    vec![
+        ("log.url", format!("kafka://{kafka}/{name}"), "test"),
+        ("views.url", format!("scylla://{cql}/{name}"), "test"),
+    ]
+}
+
+/// Makes topics and tables where there are engines; doing it again changes nothing.
+pub(super) async fn prepare(config: &Config) {
+    if let Some(kafka) = config.log.kafka().unwrap() {
+        assert_eq!(eventlog::kafka::apply(&kafka).await.unwrap(), []);
+    }
+    if let Some(database) = config.views.database().unwrap() {
+        let once = projections::scylla::Replication::Simple(1);
+        projections::scylla::apply(&database, &once).await.unwrap();
+    }
 }
 
 impl House {
@@ -42,7 +76,9 @@ impl House {
     }
 
     pub(super) async fn on(dir: TempDir) -> Self {
-        let server = start(&config(dir.path())).await.unwrap();
+        let config = config(dir.path());
+        prepare(&config).await;
+        let server = Box::pin(start(&config, Duties::ALL)).await.unwrap();
         server.ready(PATIENCE).await.unwrap();
         let token = server
             .token(&principal(Role::Admin), Duration::from_secs(3600))

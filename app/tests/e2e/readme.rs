@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use app::up::start;
+use app::up::{Duties, start};
 use schemas::access::Role;
 
-use super::house::{PATIENCE, config, principal};
+use super::house::{PATIENCE, config, prepare, principal};
 
 /// The shell block under a heading of the README.
 fn block(heading: &str) -> String {
@@ -25,6 +25,9 @@ async fn shell(script: String, dir: &Path) -> String {
         Command::new("bash")
             .args(["-euo", "pipefail", "-c", &script])
             .current_dir(dir)
+            // Names of ours that are no options of the program.
+            .env_remove("FAJMA_TEST_KAFKA")
+            .env_remove("FAJMA_TEST_CQL")
             .output()
     };
     let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
@@ -43,7 +46,9 @@ async fn the_first_alert_of_the_readme_comes_as_it_says() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let server = start(&config(&dir.path().join("fajma-data"))).await.unwrap();
+    let options = config(&dir.path().join("fajma-data"));
+    prepare(&options).await;
+    let server = start(&options, Duties::ALL).await.unwrap();
     server.ready(PATIENCE).await.unwrap();
     let block = block("A first alert");
     for part in ["target/release/fajma", "localhost:8080", "sleep 1\n"] {
@@ -85,7 +90,8 @@ async fn the_certificate_of_the_readme_is_one_that_the_doors_and_simulate_take()
     let mut options = config(&dir.path().join("fajma-data"));
     options.tls.certificate = dir.path().join("certificate.pem");
     options.tls.key = dir.path().join("key.pem");
-    let server = start(&options).await.unwrap();
+    prepare(&options).await;
+    let server = start(&options, Duties::ALL).await.unwrap();
     server.ready(PATIENCE).await.unwrap();
     let simulate = rest.lines().find(|line| line.contains("simulate")).unwrap();
     assert!(simulate.contains("mqtts://localhost:1883"), "{simulate}");

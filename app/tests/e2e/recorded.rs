@@ -411,7 +411,7 @@ async fn a_recording_with_all_the_dirt_of_real_ones_is_shown_as_it_is_whatever_t
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("made-up.csv");
     std::fs::write(&file, made_up()).unwrap();
-    let alerts = through_both_doors(&file).await;
+    let alerts = Box::pin(through_both_doors(&file)).await;
     let low: Vec<&String> = alerts.iter().filter(|alert| alert.contains("heart_rate_low")).collect();
     assert!(low.len() == 1 && low[0].starts_with("rec-1 rec-1-ecg"), "{low:?}");
 }
@@ -433,7 +433,7 @@ fn real(name: &str) -> Option<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_night_on_a_ward_is_shown_as_recorded_whatever_the_door() {
     let Some(file) = real("ward_minute.csv") else { return };
-    let alerts = through_both_doors(&file).await;
+    let alerts = Box::pin(through_both_doors(&file)).await;
     let low = alerts.iter().filter(|alert| alert.contains("heart_rate_low")).count();
     assert_eq!(low, 3, "three times the heart was below 50 for two samples: {alerts:?}");
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use app::config::{Config, Sources};
 use app::tls;
-use app::up::{Server, start};
+use app::up::{Duties, Server, start};
 use schemas::access::Role;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::house::{PATIENCE, config, principal};
+use super::house::{PATIENCE, config, prepare, principal};
 
 /// A house with a certificate of its own for `localhost` and 127.0.0.1; the certificate's file.
 async fn secured(dir: &Path) -> (Server, std::path::PathBuf) {
@@ -25,7 +25,8 @@ async fn secured(dir: &Path) -> (Server, std::path::PathBuf) {
     let mut options: Config = config(dir);
     options.tls.certificate.clone_from(&certificate);
     options.tls.key = key;
-    let server = start(&options).await.unwrap();
+    prepare(&options).await;
+    let server = start(&options, Duties::ALL).await.unwrap();
     server.ready(PATIENCE).await.unwrap();
     (server, certificate)
 }

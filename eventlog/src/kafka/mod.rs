@@ -10,6 +10,7 @@ mod history;
 mod options;
 mod place;
 mod produce;
+mod share;
 mod states;
 mod tail;
 mod topic_id;
@@ -26,6 +27,7 @@ use rdkafka::util::Timeout;
 use schemas::time::Timestamp;
 
 pub use options::Options;
+pub use share::Share;
 pub use topics::{Drift, apply};
 
 use crate::{Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace};

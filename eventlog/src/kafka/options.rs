@@ -142,6 +142,22 @@ impl Options {
         config
     }
 
+    /// For a group that hands out partitions and delivers nothing.
+    pub(super) fn member(&self, group: &str) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "latest")
+            // Who keeps a partition goes on while others change hands.
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            // A process that died is noticed after so long: until then nobody evaluates its patients.
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "1500")
+            .set("queued.min.messages", "1");
+        config
+    }
+
     /// For reading partitions that we choose ourselves.
     pub(super) fn consumer(&self) -> ClientConfig {
         let mut config = self.client();

@@ -8,7 +8,7 @@ pub use board::{Lag, NotYet, ProgressBoard, Stopped};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventlog::{EventLog, Limit, LogError, Offset, Topic, Unreadable};
+use eventlog::{EventLog, Limit, LogError, Offset, Partition, Topic, Unreadable};
 use schemas::codec::Catalogue;
 use schemas::derived::Incarnation;
 use tokio::task::JoinSet;
@@ -29,6 +29,8 @@ pub const FOLLOWED: [Topic; 5] = [
 /// How to follow.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Which partitions; `None` for all.
+    pub partitions: Option<Vec<Partition>>,
     /// Where progress is shown.
     pub board: Arc<ProgressBoard>,
     /// What records are read by.
@@ -46,6 +48,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            partitions: None,
             board: Arc::default(),
             catalogue: Arc::new(Catalogue::builtin()),
             batch: Limit {
@@ -116,7 +119,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let mut followers = JoinSet::new();
     for topic in FOLLOWED {
-        for partition in 0..topic.partitions(log.layout().partitions) {
+        let wanted = |partition: &Partition| options.partitions.as_ref().is_none_or(|some| some.contains(partition));
+        for partition in (0..topic.partitions(log.layout().partitions)).filter(wanted) {
             let follower = Follower::new(Arc::clone(&log), Arc::clone(&store), options.clone(), topic, partition);
             followers.spawn(follower.run(shutdown.clone()));
         }

@@ -7,7 +7,7 @@ use eventlog::EventLog;
 use super::migrate::{self, Current};
 use super::{Options, ScyllaViews, connect};
 use crate::runner::{self, RunError};
-use crate::store::{ViewError, ViewStore};
+use crate::store::ViewStore;
 use crate::views;
 
 /// Makes the views anew from the log's beginning to its present end, then switches: who opens them from then on gets the
@@ -53,9 +53,12 @@ impl ScyllaViews {
     /// Views with these declarations in a keyspace, whatever was there: for the conformance suite.
     ///
     /// # Errors
-    /// [`ViewError`].
+    /// [`ViewError`](crate::store::ViewError).
     #[cfg(feature = "conformance")]
-    pub async fn for_suite(options: Options, views: &[&'static crate::view::View]) -> Result<Arc<Self>, ViewError> {
+    pub async fn for_suite(
+        options: Options,
+        views: &[&'static crate::view::View],
+    ) -> Result<Arc<Self>, crate::store::ViewError> {
         migrate::apply_views(&options, &super::Replication::Simple(1), views).await?;
         let session = connect(&options).await?;
         Self::with(session, options, super::cql::Generation::FIRST, views).await

@@ -1,0 +1,78 @@
+//! What the world sees.
+
+use std::sync::Arc;
+
+use api::token::Keys;
+use axum::Router;
+use ingest::Intake;
+use ingest::http::HttpDoors;
+use ingest::mqtt::{Entrance, MqttDoor};
+use schemas::access::Authenticate;
+use tokio_util::sync::CancellationToken;
+
+use super::Inside;
+use super::listening::Listening;
+use super::supervisor::Supervisor;
+use crate::tls;
+
+type Behind<'a> = (&'a Arc<Keys>, &'a Arc<api::State>, Arc<Intake>);
+type Addresses<'a> = (&'a Listening, Option<&'a Listening>, Option<&'a tls::Doors>);
+
+/// Opens the doors that are among the duties; health and metrics are everybody's.
+pub(super) fn start_doors(
+    inside: &Inside<'_>,
+    (keys, api, intake): Behind<'_>,
+    (http, mqtt, tls): Addresses<'_>,
+    stop: &CancellationToken,
+) -> Supervisor {
+    let config = inside.config;
+    let mut supervisor = Supervisor::new(config.supervisor.clone(), Arc::clone(inside.roles));
+    let app = api::with_common_layers(routes(inside, keys, api, &intake));
+    let (limits, until, http) = (config.http.server(config.shutdown.drain), stop.clone(), http.clone());
+    let secured = tls.map(|tls| Arc::clone(&tls.http));
+    supervisor.start("http", stop.clone(), move || {
+        let (app, limits, until, http) = (app.clone(), limits.clone(), until.clone(), http.clone());
+        let secured = secured.clone();
+        async move {
+            let listener = http.take().await?;
+            api::server::serve(listener, app, secured, limits, until).await;
+            Ok(())
+        }
+    });
+    if let Some(mqtt) = mqtt.cloned() {
+        let (log, tokens) = (Arc::clone(&inside.house.log), Arc::clone(keys) as Arc<dyn Authenticate>);
+        let (limits, until) = (config.mqtt.limits(config.shutdown.drain), stop.clone());
+        let secured = tls.map(|tls| Arc::clone(&tls.mqtt));
+        supervisor.start("mqtt", stop.clone(), move || {
+            let tls = secured.clone();
+            let (log, tokens, intake) = (Arc::clone(&log), Arc::clone(&tokens), Arc::clone(&intake));
+            let (limits, until, mqtt) = (limits.clone(), until.child_token(), mqtt.clone());
+            async move {
+                let listener = mqtt.take().await?;
+                let door = MqttDoor::new(intake, log, tokens, limits, until);
+                door.serve(vec![Entrance { listener, tls }]).await;
+                Ok(())
+            }
+        });
+    }
+    supervisor
+}
+
+fn routes(inside: &Inside<'_>, keys: &Arc<Keys>, api: &Arc<api::State>, intake: &Arc<Intake>) -> Router {
+    let people = if inside.duties.serve {
+        api::router(Arc::clone(api))
+    } else {
+        api::running_router(Arc::clone(api))
+    };
+    if !inside.duties.ingest {
+        return people;
+    }
+    let house = inside.house;
+    people.merge(ingest::http::router(HttpDoors {
+        intake: Arc::clone(intake),
+        auth: Arc::clone(keys) as Arc<dyn Authenticate>,
+        clock: Arc::clone(&house.clock),
+        limits: inside.config.http.doors(),
+        cluster_id: house.log.layout().incarnation.to_string().into(),
+    }))
+}

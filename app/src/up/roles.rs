@@ -1,0 +1,135 @@
+//! What runs behind the doors.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ingest::ticker;
+use schemas::facts::TickedBy;
+use tokio_util::sync::CancellationToken;
+
+use super::Inside;
+use super::operations::Running;
+use super::share::{self, Work};
+use super::supervisor::Supervisor;
+use crate::control;
+use crate::failure::Failure;
+use crate::house::{House, Served};
+
+/// Starts the roles that are among the duties, and what every process has.
+pub(super) fn start_roles(
+    inside: &Inside<'_>,
+    running: &Arc<Running>,
+    processing: processors::runner::Options,
+    projecting: projections::runner::Options,
+) -> Result<(Supervisor, CancellationToken), Failure> {
+    let (house, duties) = (inside.house, inside.duties);
+    let stop = CancellationToken::new();
+    let mut supervisor = Supervisor::new(inside.config.supervisor.clone(), Arc::clone(inside.roles));
+    if duties.process {
+        process(&mut supervisor, house, processing, &stop);
+    }
+    if duties.ingest {
+        tick(&mut supervisor, house, &stop);
+    }
+    let (keeper, until) = (Arc::clone(&house.policy), stop.clone());
+    supervisor.start("policy", stop.clone(), move || {
+        let (keeper, until) = (Arc::clone(&keeper), until.clone());
+        async move { keeper.follow(until).await.map_err(|e| e.to_string()) }
+    });
+    let (observed, until) = (Arc::clone(running), stop.clone());
+    supervisor.start("observe", stop.clone(), move || {
+        let (observed, until) = (Arc::clone(&observed), until.clone());
+        async move { observed.observe(until).await }
+    });
+    if duties.project
+        && let Some(served) = house.served.clone()
+    {
+        project(&mut supervisor, inside, served, projecting, &stop);
+    }
+    listen_for_commands(&mut supervisor, house, &stop)?;
+    Ok((supervisor, stop))
+}
+
+fn process(supervisor: &mut Supervisor, house: &House, options: processors::runner::Options, stop: &CancellationToken) {
+    let (house, until) = (house.clone(), stop.clone());
+    supervisor.start("process", stop.clone(), move || {
+        let (log, clock, options) = (Arc::clone(&house.log), Arc::clone(&house.clock), options.clone());
+        let work: Work = Arc::new(move |partitions, until| {
+            let (log, clock) = (Arc::clone(&log), Arc::clone(&clock));
+            let options = processors::runner::Options {
+                partitions,
+                ..options.clone()
+            };
+            Box::pin(async move {
+                processors::runner::run(log, clock, options, until)
+                    .await
+                    .map_err(|e| e.to_string())
+            })
+        });
+        share::run("process", house.kafka.clone(), work, until.child_token())
+    });
+}
+
+fn tick(supervisor: &mut Supervisor, house: &House, stop: &CancellationToken) {
+    let (log, clock, until) = (Arc::clone(&house.log), Arc::clone(&house.clock), stop.clone());
+    supervisor.start("tick", stop.clone(), move || {
+        let (log, clock, until) = (Arc::clone(&log), Arc::clone(&clock), until.clone());
+        async move {
+            ticker::run(log, clock, TickedBy::Ingest, until).await;
+            Ok(())
+        }
+    });
+}
+
+fn project(
+    supervisor: &mut Supervisor,
+    inside: &Inside<'_>,
+    served: Served,
+    options: projections::runner::Options,
+    stop: &CancellationToken,
+) {
+    let (house, until, behind) = (inside.house.clone(), stop.clone(), inside.behind.clone());
+    supervisor.start("project", stop.clone(), move || {
+        let (log, kafka) = (Arc::clone(&house.log), house.kafka.clone());
+        let (served, options, until) = (served.clone(), options.clone(), until.clone());
+        let behind = behind.clone();
+        async move {
+            let store = served.views.store();
+            let work: Work = Arc::new(move |partitions, until| {
+                let options = projections::runner::Options {
+                    partitions,
+                    ..options.clone()
+                };
+                let run = projections::runner::run(Arc::clone(&log), Arc::clone(&store), options, until);
+                Box::pin(async move { run.await.map_err(|e| e.to_string()) })
+            });
+            let run = async move {
+                let run = |rest| share::run("project", kafka.clone(), Arc::clone(&work), rest);
+                served.gate.run(&until, run).await
+            };
+            behind.spawn(run).await.map_err(|e| e.to_string())?
+        }
+    });
+}
+
+fn listen_for_commands(supervisor: &mut Supervisor, house: &House, stop: &CancellationToken) -> Result<(), Failure> {
+    let path = house.dir.socket();
+    let first = control::Door::open(&path).map_err(|e| Failure::because(path.display(), e))?;
+    let first = Arc::new(Mutex::new(Some(first)));
+    let (house, until) = (house.clone(), stop.clone());
+    supervisor.start("commands", stop.clone(), move || {
+        let (house, until, path) = (house.clone(), until.clone(), path.clone());
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move {
+            let door = match first {
+                Some(door) => door,
+                None => control::Door::open(&path).map_err(|e| e.to_string())?,
+            };
+            let answer = move |request| {
+                let house = house.clone();
+                async move { house.answer(request).await }
+            };
+            door.serve(answer, until).await.map_err(|e| e.to_string())
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Who of several processes works on which partitions: a consumer group of Kafka hands them out.
+//!
+//! Only the handing out is used: positions are where processors and views keep them, and a process that still works on a
+//! partition for a moment after another has got it does no harm (the origin rule).
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use tokio::sync::watch;
+
+use super::{Kafka, failed};
+use crate::{LogError, Partition, Topic};
+
+/// How often the group is looked after.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The partitions that are this process's now.
+#[derive(Debug)]
+pub struct Share {
+    /// Changes whenever the group hands out anew.
+    pub partitions: watch::Receiver<BTreeSet<Partition>>,
+    left: Arc<AtomicBool>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.left.store(true, Ordering::Release);
+    }
+}
+
+struct Member {
+    mine: watch::Sender<BTreeSet<Partition>>,
+    journal: String,
+    /// Told only where it differs.
+    last: Mutex<BTreeSet<Partition>>,
+}
+
+impl Member {
+    fn tell(&self, consumer: &BaseConsumer<Self>) {
+        let Ok(assigned) = consumer.assignment() else { return };
+        // Nothing is read through the group.
+        if let Err(error) = consumer.pause(&assigned) {
+            tracing::warn!(%error, "Kafka");
+        }
+        let mine: BTreeSet<Partition> = assigned
+            .elements_for_topic(&self.journal)
+            .iter()
+            .filter_map(|element| Partition::try_from(element.partition()).ok())
+            .collect();
+        if let Ok(mut last) = self.last.lock()
+            && *last != mine
+        {
+            last.clone_from(&mine);
+            self.mine.send_replace(mine);
+        }
+    }
+}
+
+impl ClientContext for Member {}
+
+impl ConsumerContext for Member {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Error(error) = rebalance {
+            tracing::warn!(%error, "Kafka's group");
+        }
+        self.tell(consumer);
+    }
+}
+
+impl Kafka {
+    /// Joins those who share the partitions of the journal under this name. The share is empty until the group has
+    /// handed out; leaving is dropping it.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub fn share(&self, name: &str) -> Result<Share, LogError> {
+        let options = &self.0.options;
+        let (mine, partitions) = watch::channel(BTreeSet::new());
+        let left = Arc::new(AtomicBool::new(false));
+        let journal = options.topic(Topic::Journal);
+        let member = Member {
+            mine,
+            journal: journal.clone(),
+            last: Mutex::default(),
+        };
+        let group = format!("{}-{name}", options.prefix);
+        let consumer: BaseConsumer<Member> = options
+            .member(&group)
+            .create_with_context(member)
+            .map_err(|e| failed(&e))?;
+        consumer.subscribe(&[&journal]).map_err(|e| failed(&e))?;
+        let gone = Arc::clone(&left);
+        std::thread::Builder::new()
+            .name(format!("kafka-{name}"))
+            .spawn(move || look_after(&consumer, &gone))
+            .map_err(|e| LogError::Unavailable(e.to_string()))?;
+        Ok(Share { partitions, left })
+    }
+}
+
+fn look_after(consumer: &BaseConsumer<Member>, left: &AtomicBool) {
+    while !left.load(Ordering::Acquire) {
+        match consumer.poll(POLL) {
+            Some(Err(KafkaError::PartitionEOF(_))) | Some(Ok(_)) | None => {}
+            Some(Err(error)) => tracing::warn!(%error, "Kafka's group"),
+        }
+    }
+    // Leaving at once hands the partitions on at once.
+    consumer.unsubscribe();
+}
