@@ -2,7 +2,8 @@
 //!
 //! [`produce`] writes and waits for the brokers' word, [`tail`] keeps what has just come for everyone who follows,
 //! [`history`] reads what is older, [`place`] is a processor's place by the origin rule ([`crate::origin`]): outputs,
-//! then states, then the position, each durable before the next. [`topics`] makes and checks topics.
+//! then states, then the position, each durable before the next. [`progress`] tells every process how far places have
+//! come. [`topics`] makes and checks topics.
 //!
 //! Threads of the client library do the network; what waits for them does so in threads that may block.
 
@@ -10,14 +11,15 @@ mod history;
 mod options;
 mod place;
 mod produce;
+mod progress;
 mod share;
 mod states;
 mod tail;
 mod topic_id;
 mod topics;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -33,6 +35,7 @@ pub use topics::{Drift, apply};
 use crate::{Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace};
 use history::History;
 use produce::{Message, Sender};
+use progress::Progress;
 use tail::{Tail, Tails};
 
 /// The log.
@@ -42,15 +45,14 @@ struct Inner {
     options: Options,
     layout: Layout,
     /// Journal, refused input, audit, control: what doors and people append.
-    appends: Sender,
+    appends: Arc<Sender>,
     /// Conclusions and states of all places of this process; another one where a delivery has failed for good.
     conclusions: Mutex<Arc<Sender>>,
     tails: Tails,
     history: History,
     /// Asks the brokers: watermarks, moments.
     asking: Arc<BaseConsumer>,
-    /// How far places of this process have come.
-    reached: Mutex<HashMap<(Topic, Partition), Reached>>,
+    progress: Arc<Progress>,
 }
 
 impl std::fmt::Debug for Kafka {
@@ -72,13 +74,14 @@ impl Kafka {
         let found = topics::look(&options).await?;
         let layout = found.layout(&options)?;
         let asking: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
+        let appends = Arc::new(Sender::open(&options.producer())?);
         let inner = Inner {
-            appends: Sender::open(&options.producer())?,
+            progress: Progress::open(&options, layout, Arc::clone(&appends)).await?,
+            appends,
             conclusions: Mutex::new(Arc::new(Sender::open(&options.conclusions())?)),
             tails: Tails::start(&options)?,
             history: History::new(&options)?,
             asking: Arc::new(asking),
-            reached: Mutex::default(),
             layout,
             options,
         };
@@ -159,10 +162,6 @@ impl Inner {
             *current = Arc::new(Sender::open(&self.options.conclusions())?);
         }
         Ok(Arc::clone(&current))
-    }
-
-    fn reached(&self) -> MutexGuard<'_, HashMap<(Topic, Partition), Reached>> {
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -273,13 +272,7 @@ impl EventLog for Kafka {
 
     async fn reached(&self, output: Topic, partition: Partition) -> Result<Reached, LogError> {
         self.0.check(output, partition)?;
-        if let Some(reached) = self.0.reached().get(&(output, partition)) {
-            return Ok(*reached);
-        }
-        let end = self.0.watermarks(output, partition).await?.end;
-        let saved = states::read(&self.0, output, partition).await?;
-        let journal = saved.into_values().map(|restore| restore.finish().1).max().unwrap_or(0);
-        Ok(Reached { journal, end })
+        Ok(self.0.progress.of((output, partition)))
     }
 }
 

@@ -89,6 +89,12 @@ impl Options {
         output.name().replacen("fajma", &format!("{}.state", self.prefix), 1)
     }
 
+    /// The name of the topic that tells how far places have come.
+    #[must_use]
+    pub fn progress(&self) -> String {
+        format!("{}.progress", self.prefix)
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config

@@ -56,12 +56,6 @@ pub(super) async fn claim(
 ) -> Result<Place, LogError> {
     let sender = inner.conclusions()?;
     let mut saved = states::read(inner, output, partition).await?;
-    let furthest = saved
-        .values()
-        .cloned()
-        .map(|restore| restore.finish().1)
-        .max()
-        .unwrap_or(0);
     let (states, position, context) = saved.remove(processor).map(Restore::finish).unwrap_or_default();
     let journal = inner.watermarks(Topic::Journal, partition).await?;
     if !(journal.start..=journal.end).contains(&position) {
@@ -73,11 +67,6 @@ pub(super) async fn claim(
         });
     }
     let last = last_origin(inner, output, partition).await?;
-    let end = inner.watermarks(output, partition).await?.end;
-    inner
-        .reached()
-        .entry((output, partition))
-        .or_insert(Reached { journal: furthest, end });
     Ok(Place {
         inner: Arc::clone(inner),
         name: SmolStr::new(processor),
@@ -177,14 +166,11 @@ impl Place {
 
     async fn reached(&self, journal: Offset) -> Result<(), LogError> {
         let at = (self.output, self.partition);
-        let known = self.inner.reached().get(&at).copied();
         let end = match self.inner.tails.get(at.0, at.1) {
             Some(tail) => tail.end_known(),
             None => self.inner.watermarks(at.0, at.1).await?.end,
         };
-        if known.is_none_or(|known| journal >= known.journal) {
-            self.inner.reached().insert(at, Reached { journal, end });
-        }
+        self.inner.progress.advance(at, Reached { journal, end });
         Ok(())
     }
 

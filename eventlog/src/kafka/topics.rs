@@ -82,7 +82,14 @@ fn wanted(options: &Options, journal: u16) -> Vec<Wanted> {
             partitions: i32::from(journal),
             settings: settings(true),
         });
-    topics.chain(states).collect()
+    let mut progress = Wanted {
+        name: options.progress(),
+        partitions: i32::from(journal),
+        settings: settings(true),
+    };
+    // Small, so that most of it can be cleaned away: whoever opens the log reads all of it.
+    progress.settings.push(("segment.bytes", "1048576".to_owned()));
+    topics.chain(states).chain([progress]).collect()
 }
 
 /// What is there: topics with their partitions, and the journal's id.

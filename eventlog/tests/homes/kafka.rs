@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use eventlog::conformance::{Harness, appending, everything};
 use eventlog::kafka::{Kafka, Options, apply};
-use eventlog::{EventLog, Limit, LogError, ManualClock, Topic};
+use eventlog::{EventLog, Limit, LogError, ManualClock, Topic, Work};
 
 /// Logs of this process, each with topics of its own.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -188,4 +189,33 @@ async fn another_process_is_followed_as_it_appends() {
     let beyond = reader.wait(Topic::Journal, 0, 21).await;
     assert!(matches!(beyond, Err(LogError::OutOfRange { .. })), "{beyond:?}");
     assert_eq!(seen.len(), 20);
+}
+
+#[tokio::test]
+async fn another_process_hears_how_far_a_place_has_come_though_nothing_was_concluded() {
+    let options = options();
+    let owner = fresh(&options).await;
+    let other = Kafka::open(options.clone()).await.expect("another process");
+    let records = (0..9).map(|n| appending(1, "p", format!("{n}"))).collect();
+    owner.append(Topic::Journal, records).await.expect("appended");
+    let mut place = owner.claim("suite@1", Topic::Alerts, 1).await.expect("claimed");
+    for reached in [4, 9] {
+        let work = Work {
+            reached,
+            ..Work::default()
+        };
+        place.commit(work).await.expect("committed");
+        let heard = async {
+            while other.reached(Topic::Alerts, 1).await.expect("known").journal < reached {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), heard)
+            .await
+            .expect("it is heard");
+    }
+    let later = Kafka::open(options).await.expect("a later process");
+    let reached = later.reached(Topic::Alerts, 1).await.expect("known");
+    assert_eq!((reached.journal, reached.end), (9, 0));
+    assert_eq!(later.reached(Topic::Alerts, 0).await.expect("known").journal, 0);
 }

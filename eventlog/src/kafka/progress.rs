@@ -1,0 +1,233 @@
+//! How far places have come, told to every process.
+//!
+//! A commit without conclusions leaves no trace in a derived topic, and positions are saved only from time to time; so
+//! whoever waits for a processor that runs elsewhere is told through a small compacted topic, a record per derived
+//! partition, a few times a second. It is news, not memory: losing some of it, or hearing an older word from an owner
+//! that was late, promises less than is true and never more.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use schemas::derived::Incarnation;
+use tokio::time::Instant;
+
+use super::produce::{Message, Sender};
+use super::{Options, blocking, failed};
+use crate::{Layout, LogError, Offset, Partition, Reached, Topic};
+
+/// How often news is told and heard.
+const BEAT: Duration = Duration::from_millis(50);
+/// At most so much news is taken in at once.
+const BURST: usize = 4096;
+
+type At = (Topic, Partition);
+
+/// What is known, and what is still to be told.
+#[derive(Debug)]
+pub(super) struct Progress {
+    incarnation: Incarnation,
+    known: Mutex<HashMap<At, Reached>>,
+    untold: Mutex<BTreeMap<At, Reached>>,
+}
+
+fn kept<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Progress {
+    /// Hears all that was told so far; then goes on telling and hearing until it is dropped.
+    pub(super) async fn open(options: &Options, layout: Layout, sender: Arc<Sender>) -> Result<Arc<Self>, LogError> {
+        let progress = Arc::new(Self {
+            incarnation: layout.incarnation,
+            known: Mutex::default(),
+            untold: Mutex::default(),
+        });
+        let (hearing, theirs) = (Arc::clone(&progress), options.clone());
+        let consumer = blocking(move || hearing.catch_up(&theirs, layout.partitions)).await?;
+        tokio::spawn(run(Arc::downgrade(&progress), sender, consumer, options.progress()));
+        Ok(progress)
+    }
+
+    /// The furthest that is known.
+    pub(super) fn of(&self, at: At) -> Reached {
+        let unknown = Reached { journal: 0, end: 0 };
+        kept(&self.known).get(&at).copied().unwrap_or(unknown)
+    }
+
+    /// A place of this process has come so far.
+    pub(super) fn advance(&self, at: At, reached: Reached) {
+        if self.hear(at, reached) {
+            kept(&self.untold).insert(at, reached);
+        }
+    }
+
+    /// Whether it is news.
+    fn hear(&self, at: At, reached: Reached) -> bool {
+        let mut known = kept(&self.known);
+        let news = known
+            .get(&at)
+            .is_none_or(|known| *known != reached && reached.journal >= known.journal);
+        if news {
+            known.insert(at, reached);
+        }
+        news
+    }
+
+    fn catch_up(&self, options: &Options, partitions: u16) -> Result<BaseConsumer, LogError> {
+        let consumer: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
+        let (topic, mut all) = (options.progress(), TopicPartitionList::new());
+        let mut behind: BTreeSet<i32> = (0..i32::from(partitions)).collect();
+        for partition in &behind {
+            let (start, _) = consumer
+                .fetch_watermarks(&topic, *partition, options.timeout)
+                .map_err(|e| failed(&e))?;
+            all.add_partition_offset(&topic, *partition, rdkafka::Offset::Offset(start))
+                .map_err(|e| failed(&e))?;
+        }
+        consumer.assign(&all).map_err(|e| failed(&e))?;
+        let mut heard = Instant::now();
+        while !behind.is_empty() {
+            match consumer.poll(options.timeout) {
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    self.take(message.key(), message.payload(), message.partition());
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(behind.remove(&partition)),
+                Some(Err(error)) => return Err(failed(&error)),
+                None if heard.elapsed() >= options.timeout => {
+                    return Err(LogError::Unavailable(format!("{topic} is not delivered")));
+                }
+                None => {}
+            }
+        }
+        Ok(consumer)
+    }
+
+    /// Takes in a record; one that is not understood, or of another journal, says nothing to us.
+    fn take(&self, key: Option<&[u8]>, value: Option<&[u8]>, partition: i32) {
+        let output = Topic::ALL
+            .into_iter()
+            .find(|topic| key == Some(topic.name().as_bytes()));
+        if let (Some(output), Some(reached), Ok(partition)) = (
+            output,
+            value.and_then(|value| unpack(self.incarnation, value)),
+            Partition::try_from(partition),
+        ) {
+            self.hear((output, partition), reached);
+        }
+    }
+}
+
+fn pack(incarnation: Incarnation, reached: Reached) -> Vec<u8> {
+    [
+        &incarnation.0[..],
+        &reached.journal.to_be_bytes(),
+        &reached.end.to_be_bytes(),
+    ]
+    .concat()
+}
+
+fn unpack(ours: Incarnation, value: &[u8]) -> Option<Reached> {
+    let (incarnation, rest) = value.split_first_chunk::<16>()?;
+    let (journal, rest) = rest.split_first_chunk::<8>()?;
+    let (end, _) = rest.split_first_chunk::<8>()?;
+    (*incarnation == ours.0).then(|| Reached {
+        journal: Offset::from_be_bytes(*journal),
+        end: Offset::from_be_bytes(*end),
+    })
+}
+
+/// Tells and hears, as long as somebody may ask.
+async fn run(progress: Weak<Progress>, sender: Arc<Sender>, consumer: BaseConsumer, topic: String) {
+    loop {
+        let Some(ours) = progress.upgrade() else { return };
+        for _ in 0..BURST {
+            match consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => ours.take(message.key(), message.payload(), message.partition()),
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "Kafka");
+                    break;
+                }
+                None => break,
+            }
+        }
+        let told = std::mem::take(&mut *kept(&ours.untold));
+        let incarnation = ours.incarnation;
+        // While we wait for brokers the log may be closed.
+        drop(ours);
+        if let Err(error) = tell(&sender, &topic, incarnation, &told).await {
+            tracing::debug!(%error, "progress is told later");
+            if let Some(ours) = progress.upgrade() {
+                let mut untold = kept(&ours.untold);
+                for (at, reached) in told {
+                    untold.entry(at).or_insert(reached);
+                }
+            }
+        }
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+async fn tell(
+    sender: &Sender,
+    topic: &str,
+    incarnation: Incarnation,
+    told: &BTreeMap<At, Reached>,
+) -> Result<(), LogError> {
+    let records: Vec<_> = told
+        .iter()
+        .map(|(at, reached)| (*at, pack(incarnation, *reached)))
+        .collect();
+    let messages = records.iter().map(|((output, partition), value)| Message {
+        topic,
+        partition: *partition,
+        key: output.name().as_bytes(),
+        value,
+        origin: None,
+    });
+    sender.send(messages).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::ids::EventId;
+
+    use super::*;
+
+    const AT: At = (Topic::Alerts, 3);
+
+    fn reached(journal: Offset, end: Offset) -> Reached {
+        Reached { journal, end }
+    }
+
+    #[test]
+    fn only_what_is_further_is_news_and_only_our_own_is_told() {
+        let ours = EventId([1; 16]);
+        let progress = Progress {
+            incarnation: ours,
+            known: Mutex::default(),
+            untold: Mutex::default(),
+        };
+        let key = Some(Topic::Alerts.name().as_bytes());
+        assert_eq!(progress.of(AT), reached(0, 0));
+        progress.take(key, Some(&pack(ours, reached(7, 2))), 3);
+        progress.take(key, Some(&pack(ours, reached(5, 1))), 3);
+        progress.take(key, Some(&pack(EventId([2; 16]), reached(90, 9))), 3);
+        progress.take(Some(b"fajma.else"), Some(&pack(ours, reached(90, 9))), 3);
+        progress.take(key, Some(b"short"), 3);
+        progress.take(key, None, 3);
+        assert_eq!(progress.of(AT), reached(7, 2));
+        assert!(kept(&progress.untold).is_empty());
+        for (told, known) in [((6, 2), (7, 2)), ((8, 4), (8, 4)), ((8, 5), (8, 5)), ((9, 5), (9, 5))] {
+            progress.advance(AT, reached(told.0, told.1));
+            assert_eq!(progress.of(AT), reached(known.0, known.1));
+        }
+        assert_eq!(kept(&progress.untold).get(&AT), Some(&reached(9, 5)));
+    }
+}
