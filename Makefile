@@ -1,5 +1,5 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up build test test-engines engine-tests engines engines-stop lint bench sim simulate kill-loop tools
+.PHONY: up build test test-engines engine-tests engines engines-stop lint bench sim simulate kill-loop kill-roles tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
@@ -50,6 +50,10 @@ simulate: build          ## simulated patients against a running server (SIM="--
 kill-loop: tools         ## the server killed 50 times under load, then every promise checked (KILLS=n SEED=n)
 	cargo build --locked -p app --bins
 	$(TARGET)/debug/fajma-killloop --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
+
+kill-roles: tools        ## the same on a real Kafka and Cassandra, a process per role, killed and paused (KILLS=n SEED=n)
+	cargo build --locked -p app --bins
+	docker/engines/engines run $(TARGET)/debug/fajma-killloop --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
 
 tools:
 	@command -v cc >/dev/null || { echo "No C compiler: sudo apt-get install -y build-essential"; exit 1; }

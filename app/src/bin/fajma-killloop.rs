@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use app::killloop::{Plan, run};
+use app::killloop::{Plan, Shared, run};
 use clap::Parser;
 
 /// Kills the server again and again under load, then checks every promise.
@@ -19,6 +19,12 @@ struct Options {
     /// Simulated patients.
     #[arg(long, default_value_t = 20)]
     patients: usize,
+    /// A Kafka, host:port: then every role is a process of its own, and is killed or paused.
+    #[arg(long, requires = "cql", env = "FAJMA_TEST_KAFKA")]
+    kafka: Option<String>,
+    /// A ScyllaDB or Cassandra, host:port.
+    #[arg(long, requires = "kafka", env = "FAJMA_TEST_CQL")]
+    cql: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Topics and tables of this run's own.
+fn shared(kafka: &str, cql: &str, seed: u64) -> Shared {
+    let name = format!("kill_{seed}_{}", std::process::id());
+    Shared {
+        log: format!("kafka://{kafka}/{name}"),
+        views: format!("scylla://{cql}/{name}"),
+    }
+}
+
 fn go(options: &Options, seed: u64) -> Result<String, String> {
     let here = std::env::current_exe().map_err(|e| e.to_string())?;
     let binary: PathBuf = here.with_file_name("fajma");
@@ -47,6 +62,11 @@ fn go(options: &Options, seed: u64) -> Result<String, String> {
     let plan = Plan {
         binary,
         data: data.path().join("data"),
+        shared: options
+            .kafka
+            .as_ref()
+            .zip(options.cql.as_ref())
+            .map(|(kafka, cql)| shared(kafka, cql, seed)),
         kills: options.kills,
         seed,
         patients: options.patients,

@@ -1,16 +1,19 @@
 //! What stands in the log of a stopped server, read as any reader of it would: the journal as it is, what was derived by
 //! the strict reader.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use eventlog::embedded::{Embedded, Options};
+use eventlog::kafka::{self, Kafka};
 use eventlog::origin::Reader;
 use eventlog::{EventLog, Limit, Partition, SystemClock, Topic};
 use schemas::codec::Catalogue;
 use schemas::derived::Derived;
 use schemas::ids::EventId;
 use schemas::journal::Recorded;
+
+use super::Plan;
+use crate::house::dir::DataDir;
 
 /// One partition.
 #[derive(Debug)]
@@ -30,9 +33,19 @@ pub(super) struct Evidence {
     pub(super) repeats: usize,
 }
 
-/// Reads the log in `dir`.
-pub(super) async fn read(dir: &Path) -> Result<Evidence, String> {
-    let log = Embedded::open(dir, Options::default(), Arc::new(SystemClock)).map_err(|e| e.to_string())?;
+/// Reads the log.
+pub(super) async fn read(plan: &Plan) -> Result<Evidence, String> {
+    let log: Arc<dyn EventLog> = match &plan.shared {
+        None => {
+            let dir = DataDir::new(&plan.data).log();
+            Embedded::open(&dir, Options::default(), Arc::new(SystemClock)).map_err(|e| e.to_string())?
+        }
+        Some(shared) => {
+            let options = kafka::Options::parse(&shared.log)?;
+            Kafka::open(options).await.map_err(|e| e.to_string())?
+        }
+    };
+    let log = &*log;
     let catalogue = Catalogue::builtin();
     let layout = log.layout();
     let (mut parts, mut repeats) = (Vec::new(), 0);
@@ -42,16 +55,18 @@ pub(super) async fn read(dir: &Path) -> Result<Evidence, String> {
             .reached(Topic::Windows, partition)
             .await
             .map_err(|e| e.to_string())?;
-        if reached.journal != also.journal {
+        // Processes that stop one after the other have not all seen the last ticks.
+        let upto = reached.journal.min(also.journal);
+        if plan.shared.is_none() && reached.journal != also.journal {
             return Err(format!(
                 "partition {partition}: alerts have come to {}, windows to {}",
                 reached.journal, also.journal
             ));
         }
-        let mut journal = read_journal(&log, &catalogue, partition).await?;
-        journal.retain(|fact| fact.offset < reached.journal);
+        let mut journal = read_journal(log, &catalogue, partition).await?;
+        journal.retain(|fact| fact.offset < upto);
         let mut derived = async |topic| -> Result<Vec<Derived>, String> {
-            let all = read_derived(&log, &catalogue, topic, partition).await?;
+            let all = read_derived(log, &catalogue, topic, partition).await?;
             let mut reader = Reader::new(layout.incarnation, None);
             let mut news = Vec::new();
             for record in all {
@@ -61,6 +76,7 @@ pub(super) async fn read(dir: &Path) -> Result<Evidence, String> {
                     repeats += 1;
                 }
             }
+            news.retain(|record| record.origin.offset < upto);
             Ok(news)
         };
         let alerts = derived(Topic::Alerts).await?;
@@ -78,7 +94,11 @@ pub(super) async fn read(dir: &Path) -> Result<Evidence, String> {
     })
 }
 
-async fn read_journal(log: &Embedded, catalogue: &Catalogue, partition: Partition) -> Result<Vec<Recorded>, String> {
+async fn read_journal(
+    log: &dyn EventLog,
+    catalogue: &Catalogue,
+    partition: Partition,
+) -> Result<Vec<Recorded>, String> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         let batch = log
@@ -92,7 +112,7 @@ async fn read_journal(log: &Embedded, catalogue: &Catalogue, partition: Partitio
 }
 
 async fn read_derived(
-    log: &Embedded,
+    log: &dyn EventLog,
     catalogue: &Catalogue,
     topic: Topic,
     partition: Partition,

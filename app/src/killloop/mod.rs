@@ -5,6 +5,7 @@
 
 mod bodies;
 mod evidence;
+mod fleet;
 mod fold;
 mod load;
 mod people;
@@ -27,14 +28,22 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::client;
-use crate::house::dir::DataDir;
 use crate::token::sign;
 use evidence::Evidence;
+use fleet::Fleet;
 use fold::Change;
 use load::{Delivered, Load, Which};
 use people::Done;
-use server::Running;
 use views::Shown;
+
+/// A log and views that several processes share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// kafka://…
+    pub log: String,
+    /// scylla://…
+    pub views: String,
+}
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -43,7 +52,9 @@ pub struct Plan {
     pub binary: PathBuf,
     /// An empty directory.
     pub data: PathBuf,
-    /// How often to kill.
+    /// Where log and views are, for a process per role; else one process does everything.
+    pub shared: Option<Shared>,
+    /// How often to kill, or pause.
     pub kills: u32,
     /// Makes patients, people and the moments of the kills the same again.
     pub seed: u64,
@@ -81,28 +92,27 @@ const TOLD: usize = 12;
 /// The promises that were broken, or what kept them from being looked at.
 pub async fn run(plan: &Plan) -> Result<Outcome, String> {
     let mut chance = fastrand::Rng::with_seed(plan.seed);
-    let mut server = Running::start(plan, "127.0.0.1:0", "127.0.0.1:0")?;
-    let (http, mqtt) = (server.http.clone(), server.mqtt.clone());
+    let mut fleet = Fleet::start(plan).await?;
+    let (http, mqtt, desk) = (fleet.http.clone(), fleet.mqtt.clone(), fleet.desk.clone());
     let token = admin(&plan.data)?;
     let stop = CancellationToken::new();
     let load = Load::start(plan, (&http, &mqtt), &token, &stop);
-    let people = tokio::spawn(people::act(plan.clone(), http.clone(), token.clone(), stop.clone()));
+    let people = tokio::spawn(people::act(plan.clone(), desk.clone(), token.clone(), stop.clone()));
     for kill in 1..=plan.kills {
-        sleep(Duration::from_millis(chance.u64(50..1500))).await;
-        server.kill();
-        tracing::info!(kill, "killed");
-        server = Running::start(plan, &http, &mqtt)?;
+        let what = fleet.disturb(&mut chance).await?;
+        tracing::info!(kill, what);
         load.restarted();
     }
+    fleet.calm()?;
     sleep(Duration::from_millis(1500)).await;
     stop.cancel();
     let done = people.await.map_err(|e| e.to_string())?;
     let delivered = load.finish().await?;
-    let shown = look(plan, (&http, &token)).await?;
-    server.stop().await?;
-    let evidence = evidence::read(&DataDir::new(&plan.data).log()).await?;
+    let shown = look(plan, (&http, &desk), &token).await?;
+    fleet.stop().await?;
+    let evidence = evidence::read(plan).await?;
     let outcome = compare(&delivered, &done, &shown, &evidence)?;
-    server::verify(&plan.binary, &plan.data)?;
+    server::verify(plan)?;
     Ok(outcome)
 }
 
@@ -118,7 +128,7 @@ fn admin(data: &Path) -> Result<String, String> {
 }
 
 /// Everything that is shown, once the views have seen a last reading of each patient.
-async fn look(plan: &Plan, (http, token): (&str, &str)) -> Result<Vec<Shown>, String> {
+async fn look(plan: &Plan, (http, desk): (&str, &str), token: &str) -> Result<Vec<Shown>, String> {
     let mut shown = Vec::new();
     for n in 0..plan.patients {
         let patient = bodies::id(n);
@@ -127,7 +137,7 @@ async fn look(plan: &Plan, (http, token): (&str, &str)) -> Result<Vec<Shown>, St
         let (status, said) = client::post(http, "/v1/readings", token, &last).await?;
         let position = said["results"][0]["position"].as_str().filter(|_| status == 200);
         let position = position.ok_or_else(|| format!("a last reading of {patient}: {status} {said}"))?;
-        shown.push(views::look((http, token), patient, position).await?);
+        shown.push(views::look((desk, token), patient, position).await?);
     }
     Ok(shown)
 }

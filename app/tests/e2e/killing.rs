@@ -10,6 +10,7 @@ async fn after_five_kills_all_that_was_acknowledged_is_there_once_and_every_aler
     let plan = Plan {
         binary: env!("CARGO_BIN_EXE_fajma").into(),
         data: dir.path().join("data"),
+        shared: None,
         kills: 5,
         seed: 20_261_123,
         patients: 10,
