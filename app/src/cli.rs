@@ -8,6 +8,7 @@ use crate::commands::{PolicyCommand, Replay, Skip, TopicsCommand, Verify, ViewsC
 use crate::config::{self, Config, Sources};
 use crate::doctor::Doctor;
 use crate::failure::Failure;
+use crate::ready::Ready;
 use crate::token::TokenCommand;
 use crate::up::Duties;
 
@@ -46,6 +47,8 @@ pub enum Command {
     Token(TokenCommand),
     /// Check ports, disk, clock, directory and schemas; say what to do.
     Doctor(Doctor),
+    /// Whether the process on this machine can do its work; status 0 only if so.
+    Ready(Ready),
     /// Rebuild windows, alerts and views from the journal, in a place of its own.
     Replay(Replay),
     /// Compare what the journal implies with what was recorded; status 0 only if equal.
@@ -230,7 +233,6 @@ mod tests {
             &["fajma", "replay", "--into", "x", "--from", "yesterday"],
             &["fajma", "fly"],
             &["fajma", "topics"],
-            &["fajma", "views", "apply"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err_and(|e| e.use_stderr()), "{wrong:?}");
         }

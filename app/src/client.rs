@@ -7,7 +7,10 @@ use hyper::http::request::Builder;
 use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// What came back: status and body, JSON where it is JSON.
 pub type Answer = (u16, Value);
@@ -30,10 +33,39 @@ pub async fn call(
     send(address, request, token, body).await
 }
 
-async fn send(address: &str, mut request: Builder, token: &str, body: Bytes) -> Result<Answer, String> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|e| format!("{address}: {e}"))?;
+/// One request over TLS, without a body.
+///
+/// # Errors
+/// As [`call`].
+pub async fn call_over(tls: &TlsConnector, address: &str, method: Method, path: &str) -> Result<Answer, String> {
+    let stream = connect(address).await?;
+    let name = ServerName::try_from("localhost").map_err(|e| e.to_string())?;
+    let stream = tls.connect(name, stream).await.map_err(|e| format!("{address}: {e}"))?;
+    exchange(
+        stream,
+        address,
+        Request::builder().method(method).uri(path),
+        "",
+        Bytes::new(),
+    )
+    .await
+}
+
+async fn connect(address: &str) -> Result<TcpStream, String> {
+    TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))
+}
+
+async fn send(address: &str, request: Builder, token: &str, body: Bytes) -> Result<Answer, String> {
+    exchange(connect(address).await?, address, request, token, body).await
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: &str,
+    mut request: Builder,
+    token: &str,
+    body: Bytes,
+) -> Result<Answer, String> {
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let driving = tokio::spawn(connection);
     request = request.header(header::HOST, address);

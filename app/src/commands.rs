@@ -117,7 +117,7 @@ pub enum ViewsCommand {
         #[arg(long, value_name = "N", default_value = "1", value_parser = replication)]
         replication: Replication,
         /// The database.
-        #[arg(long, value_name = "URL", required = true)]
+        #[arg(long, value_name = "URL")]
         views: Option<String>,
         /// Where things are.
         #[command(flatten)]

@@ -13,6 +13,7 @@ pub mod failure;
 pub mod house;
 pub mod killloop;
 pub mod logging;
+pub mod ready;
 pub mod simulate;
 pub mod tls;
 pub mod token;
@@ -85,6 +86,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Policy(command) => wait_for(commands::policy(command)),
         Command::Token(command) => token::run(command),
         Command::Doctor(options) => wait_for(doctor::run(options)),
+        Command::Ready(options) => wait_for(ready::run(options)),
         Command::Replay(options) => wait_for(commands::replay(options)),
         Command::Verify(options) => wait_for(commands::verify(options)),
         Command::Skip(options) => wait_for(commands::skip(options)),
