@@ -17,7 +17,11 @@ use super::{Options, blocking, failed};
 use crate::{Batch, Entry, Limit, LogError, Offset, Partition, Topic};
 
 /// Clients that read at once: more would only divide the same brokers' work.
-const CLIENTS: usize = 3;
+const AT_ONCE: usize = 3;
+/// Clients that stand somewhere, each on the partition it has read last: sending one elsewhere costs more than a read.
+const CLIENTS: usize = 16;
+/// A client that nobody has needed for so long is let go.
+const IDLE: Duration = Duration::from_secs(10);
 /// A piece holds at most so many records …
 const RECORDS: usize = 4096;
 /// … and bytes.
@@ -46,7 +50,11 @@ struct Kept {
 /// A client and where it stands.
 struct Client {
     consumer: BaseConsumer,
-    at: Option<(At, Offset)>,
+    /// The partition it is on.
+    on: Option<At>,
+    /// What it reads next, where that is known.
+    next: Option<Offset>,
+    used: Instant,
 }
 
 impl Kept {
@@ -80,7 +88,7 @@ impl History {
             options: options.clone(),
             kept: Mutex::default(),
             clients: Mutex::default(),
-            free: Semaphore::new(CLIENTS),
+            free: Semaphore::new(AT_ONCE),
             fetching: Mutex::default(),
         })
     }
@@ -122,39 +130,61 @@ impl History {
         let _free = self.free.acquire().await.map_err(closed)?;
         let mut client = self.client(at, from)?;
         let (name, patience) = (self.options.topic(at.0), self.options.timeout);
+        let idle = self.idle();
         let (client, read) = blocking(move || {
+            // Letting go of a client may take a moment.
+            drop(idle);
             let read = client.read(&name, at, from, patience);
             Ok((client, read))
         })
         .await?;
         if read.is_ok() {
-            self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+            self.clients().push(client);
         }
         read.map_err(|e| failed(&e))
     }
 
-    /// The client that stands there, else the one that was not used for longest, else a new one.
+    fn clients(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client that stands there, else one on that partition, else a new one, else that which was used longest ago.
     fn client(&self, at: At, from: Offset) -> Result<Client, LogError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = clients.iter().position(|client| client.at == Some((at, from)));
-        match there.or_else(|| (clients.len() >= CLIENTS).then_some(0)) {
+        let mut clients = self.clients();
+        let there = clients.iter().position(|c| c.on == Some(at) && c.next == Some(from));
+        let near = || clients.iter().position(|c| c.on == Some(at));
+        match there.or_else(near).or_else(|| (clients.len() >= CLIENTS).then_some(0)) {
             Some(which) => Ok(clients.remove(which)),
             None => Ok(Client {
-                consumer: self.options.consumer().create().map_err(|e| failed(&e))?,
-                at: None,
+                consumer: self.options.rereader().create().map_err(|e| failed(&e))?,
+                on: None,
+                next: None,
+                used: Instant::now(),
             }),
         }
+    }
+
+    /// Clients that nobody needs any more.
+    fn idle(&self) -> Vec<Client> {
+        let mut clients = self.clients();
+        // They stand in the order of their last use.
+        let old = clients
+            .iter()
+            .take_while(|client| client.used.elapsed() >= IDLE)
+            .count();
+        clients.drain(..old).collect()
     }
 }
 
 impl Client {
     fn read(&mut self, topic: &str, at: At, from: Offset, patience: Duration) -> Result<Vec<Entry>, KafkaError> {
-        if self.at != Some((at, from)) {
+        self.used = Instant::now();
+        if self.on != Some(at) || self.next != Some(from) {
             let mut there = TopicPartitionList::new();
             there.add_partition_offset(topic, i32::from(at.1), rdkafka::Offset::Offset(from))?;
             self.consumer.assign(&there)?;
         }
-        self.at = None;
+        (self.on, self.next) = (Some(at), None);
         let (mut entries, mut bytes): (Vec<Entry>, usize) = (Vec::new(), 0);
         let until = Instant::now() + patience;
         while entries.len() < RECORDS && bytes < BYTES {
@@ -180,7 +210,7 @@ impl Client {
                 None => break,
             }
         }
-        self.at = entries.last().map(|last| (at, last.offset + 1));
+        self.next = entries.last().map(|last| last.offset + 1);
         Ok(entries)
     }
 }

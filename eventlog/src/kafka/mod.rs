@@ -7,11 +7,13 @@
 //!
 //! Threads of the client library do the network; what waits for them does so in threads that may block.
 
+mod cleaning;
 mod history;
 mod options;
 mod place;
 mod produce;
 mod progress;
+mod pulse;
 mod share;
 mod states;
 mod tail;
@@ -36,6 +38,7 @@ use crate::{Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Pa
 use history::History;
 use produce::{Message, Sender};
 use progress::Progress;
+use pulse::Pulse;
 use tail::{Tail, Tails};
 
 /// The log.
@@ -53,6 +56,7 @@ struct Inner {
     /// Asks the brokers: watermarks, moments.
     asking: Arc<BaseConsumer>,
     progress: Arc<Progress>,
+    pulse: Pulse,
 }
 
 impl std::fmt::Debug for Kafka {
@@ -78,6 +82,7 @@ impl Kafka {
         let inner = Inner {
             progress: Progress::open(&options, layout, Arc::clone(&appends)).await?,
             appends,
+            pulse: Pulse::new(),
             conclusions: Mutex::new(Arc::new(Sender::open(&options.conclusions())?)),
             tails: Tails::start(&options)?,
             history: History::new(&options)?,
@@ -86,6 +91,16 @@ impl Kafka {
             options,
         };
         Ok(Arc::new(Self(Arc::new(inner))))
+    }
+
+    /// Lets go of saved states that nobody will read again; also done from time to time by whoever holds the place.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn clean(&self, output: Topic, partition: Partition) -> Result<usize, LogError> {
+        self.0.check(output, partition)?;
+        cleaning::clean(&self.0, output, partition).await
     }
 }
 
@@ -188,7 +203,7 @@ impl EventLog for Kafka {
             topic: &name,
             partition: record.partition,
             key: &record.key,
-            value: &record.value,
+            value: Some(&record.value),
             origin: None,
         });
         let offsets = inner.appends.send(messages).await?;

@@ -30,6 +30,9 @@ pub struct Options {
     pub tail_bytes: usize,
     /// Bytes of older records that are kept for the next who reads them.
     pub history_bytes: usize,
+    /// How long a writer of states has been silent when copies of its states that others have overtaken may go, and how
+    /// old a removed state is when it goes whole.
+    pub silent_after: Duration,
     /// Settings of the client beside ours, such as `security.protocol`.
     pub settings: BTreeMap<String, String>,
 }
@@ -47,6 +50,7 @@ impl Default for Options {
             commit_timeout: Duration::from_secs(60),
             tail_bytes: 8 << 20,
             history_bytes: 64 << 20,
+            silent_after: Duration::from_secs(7 * 24 * 3600),
             settings: BTreeMap::new(),
         }
     }
@@ -183,6 +187,15 @@ impl Options {
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.message.max.bytes", "4194304")
             .set("check.crcs", "true");
+        config
+    }
+
+    /// For reading older records, a piece at a time: each of several clients fetches little ahead.
+    pub(super) fn rereader(&self) -> ClientConfig {
+        let mut config = self.consumer();
+        config
+            .set("queued.max.messages.kbytes", "4096")
+            .set("fetch.message.max.bytes", "2097152");
         config
     }
 }

@@ -11,7 +11,7 @@ use schemas::derived::Origin;
 use smol_str::SmolStr;
 
 use super::produce::{Message, Sender};
-use super::{Inner, states};
+use super::{Inner, cleaning, states};
 use crate::origin::Restore;
 use crate::{
     Checkpoint, Limit, LogError, Offset, Output, Partition, Reached, Saving, Shelf, Stored, Topic, Work, Workspace,
@@ -36,6 +36,8 @@ pub(super) struct Place {
     context: Bytes,
     last: Option<Origin>,
     broken: bool,
+    /// How often this process had been away when the place was taken.
+    away: u64,
 }
 
 impl std::fmt::Debug for Place {
@@ -54,9 +56,10 @@ pub(super) async fn claim(
     output: Topic,
     partition: Partition,
 ) -> Result<Place, LogError> {
+    let away = inner.pulse.feel();
     let sender = inner.conclusions()?;
     let mut saved = states::read(inner, output, partition).await?;
-    let (states, position, context) = saved.remove(processor).map(Restore::finish).unwrap_or_default();
+    let (mut states, position, context) = saved.remove(processor).map(Restore::finish).unwrap_or_default();
     let journal = inner.watermarks(Topic::Journal, partition).await?;
     if !(journal.start..=journal.end).contains(&position) {
         return Err(LogError::OutOfRange {
@@ -67,13 +70,17 @@ pub(super) async fn claim(
         });
     }
     let last = last_origin(inner, output, partition).await?;
+    let writer: Arc<str> = states::new_writer().into();
+    cleaning::begin(inner, &writer, (output, partition));
+    states.retain(|_, stored| !past(stored, position));
     Ok(Place {
         inner: Arc::clone(inner),
         name: SmolStr::new(processor),
         output,
         partition,
         sender,
-        writer: states::new_writer().into(),
+        writer,
+        away,
         states: Arc::new(RwLock::new(states)),
         position,
         context,
@@ -154,7 +161,7 @@ impl Place {
             topic: &topic,
             partition: self.partition,
             key: &output.key,
-            value: &output.value,
+            value: Some(&output.value),
             origin: Some(origin),
         });
         let offsets = within(self.inner.options.commit_timeout, self.sender.send(messages)).await?;
@@ -185,7 +192,7 @@ impl Place {
                 topic: &topic,
                 partition,
                 key,
-                value,
+                value: Some(value),
                 origin: None,
             };
             let records: Vec<(Vec<u8>, Vec<u8>)> = checkpoint
@@ -207,10 +214,21 @@ impl Place {
             let key = states::position_key(&name, &writer);
             within(patience, sender.send(std::iter::once(message(&key, &position)))).await?;
             let mut shelf = states.write().unwrap_or_else(PoisonError::into_inner);
-            shelf.extend(checkpoint.states);
+            for (key, stored) in checkpoint.states {
+                if past(&stored, checkpoint.position) {
+                    shelf.remove(&key);
+                } else {
+                    shelf.insert(key, stored);
+                }
+            }
             Ok(())
         }
     }
+}
+
+/// Whether it says nothing more to whoever goes on from `position`: a removed state only says what to pass over.
+const fn past(stored: &Stored, position: Offset) -> bool {
+    stored.value.is_none() && stored.applied < position
 }
 
 fn encoded(origin: &Origin) -> Vec<u8> {
@@ -251,6 +269,11 @@ impl Workspace for Place {
             return Err(LogError::Misuse(
                 "nothing may be committed after an error: claim again".to_owned(),
             ));
+        }
+        if self.inner.pulse.feel() != self.away {
+            // Who took over has long gone on, and may have let go of what keeps our word harmless.
+            self.broken = true;
+            return Err(LogError::Unavailable("this process stood still for long".to_owned()));
         }
         // Whoever stops waiting has not committed.
         self.broken = true;

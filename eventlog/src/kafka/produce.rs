@@ -24,7 +24,8 @@ pub(super) struct Message<'a> {
     pub(super) topic: &'a str,
     pub(super) partition: Partition,
     pub(super) key: &'a [u8],
-    pub(super) value: &'a [u8],
+    /// `None` lets a compacted topic go of the key.
+    pub(super) value: Option<&'a [u8]>,
     /// The encoded origin of a derived record.
     pub(super) origin: Option<&'a [u8]>,
 }
@@ -129,8 +130,10 @@ impl Sender {
             });
             let mut record = BaseRecord::with_opaque_to(message.topic, ticket)
                 .partition(i32::from(message.partition))
-                .key(message.key)
-                .payload(message.value);
+                .key(message.key);
+            if let Some(value) = message.value {
+                record = record.payload(value);
+            }
             if let Some(value) = message.origin {
                 let header = Header {
                     key: ORIGIN,

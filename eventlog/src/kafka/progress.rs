@@ -188,7 +188,7 @@ async fn tell(
         topic,
         partition: *partition,
         key: output.name().as_bytes(),
-        value,
+        value: Some(value),
         origin: None,
     });
     sender.send(messages).await.map(drop)

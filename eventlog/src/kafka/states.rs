@@ -53,23 +53,62 @@ pub(super) fn position_value(journal: Incarnation, offset: Offset, context: &[u8
     [&offset.to_be_bytes()[..], &journal.0, context].concat()
 }
 
+/// A record of a state topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Saved {
+    /// Its key as it stands there.
+    pub(super) key: Bytes,
+    pub(super) place: SmolStr,
+    pub(super) writer: SmolStr,
+    pub(super) what: What,
+    /// When the broker took it, in milliseconds.
+    pub(super) at: i64,
+}
+
+/// What it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    State(SmolStr, Stored),
+    Position(Offset, Bytes),
+    /// Nothing any more: cleaned away.
+    Gone,
+}
+
 /// What every place has saved for one partition of a derived topic.
 pub(super) async fn read(
     inner: &Inner,
     output: Topic,
     partition: Partition,
 ) -> Result<BTreeMap<SmolStr, Restore>, LogError> {
+    let take = |mut places: BTreeMap<SmolStr, Restore>, saved: Saved| {
+        match saved.what {
+            What::State(key, stored) => places.entry(saved.place).or_default().state(key, stored),
+            What::Position(offset, context) => places.entry(saved.place).or_default().position(offset, context),
+            What::Gone => {}
+        }
+        places
+    };
+    fold(inner, output, partition, take).await
+}
+
+/// Folds all records of one partition of a state topic.
+pub(super) async fn fold<T: Default + Send + 'static>(
+    inner: &Inner,
+    output: Topic,
+    partition: Partition,
+    take: impl Fn(T, Saved) -> T + Send + 'static,
+) -> Result<T, LogError> {
     let (options, name) = (inner.options.clone(), inner.options.states(output));
     let journal = inner.layout.incarnation;
     blocking(move || {
         let consumer: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
-        let mut places: BTreeMap<SmolStr, Restore> = BTreeMap::new();
+        let mut folded = T::default();
         let ours = i32::from(partition);
         let (start, end) = consumer
             .fetch_watermarks(&name, ours, options.timeout)
             .map_err(|e| failed(&e))?;
         if start >= end {
-            return Ok(places);
+            return Ok(folded);
         }
         let mut all = TopicPartitionList::new();
         all.add_partition_offset(&name, ours, rdkafka::Offset::Offset(start))
@@ -80,12 +119,13 @@ pub(super) async fn read(
             match consumer.poll(timeout(options.timeout)) {
                 Some(Ok(message)) => {
                     heard = Instant::now();
-                    take(journal, (message.key(), message.payload()), &mut places)?;
+                    let at = message.timestamp().to_millis().unwrap_or(0);
+                    folded = take(folded, unpack(journal, message.key(), message.payload(), at)?);
                     if message.offset() + 1 >= end {
-                        return Ok(places);
+                        return Ok(folded);
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(places),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(folded),
                 Some(Err(error)) => return Err(failed(&error)),
                 None if heard.elapsed() >= options.timeout => {
                     return Err(LogError::Unavailable(format!("{name}/{partition} is not delivered")));
@@ -97,39 +137,40 @@ pub(super) async fn read(
     .await
 }
 
-fn take(
-    journal: Incarnation,
-    (key, value): (Option<&[u8]>, Option<&[u8]>),
-    places: &mut BTreeMap<SmolStr, Restore>,
-) -> Result<(), LogError> {
+fn unpack(journal: Incarnation, key: Option<&[u8]>, value: Option<&[u8]>, at: i64) -> Result<Saved, LogError> {
     let corrupt = || LogError::Corrupt("a record of a state topic cannot be read".to_owned());
-    // Without a value: what cleaning left.
-    let Some(value) = value else { return Ok(()) };
-    let key = std::str::from_utf8(key.ok_or_else(corrupt)?).map_err(|_| corrupt())?;
-    let mut parts = key.splitn(3, '\0');
-    let (place, _writer) = (parts.next().ok_or_else(corrupt)?, parts.next().ok_or_else(corrupt)?);
-    let (offset, rest) = value.split_first_chunk::<8>().ok_or_else(corrupt)?;
-    let offset = Offset::from_be_bytes(*offset);
-    let (incarnation, rest) = rest.split_first_chunk::<16>().ok_or_else(corrupt)?;
-    if *incarnation != journal.0 {
-        return Err(LogError::OtherIncarnation {
-            expected: EventId(*incarnation),
-            found: journal,
-        });
-    }
-    let restore = places.entry(SmolStr::new(place)).or_default();
-    match parts.next() {
-        None => restore.position(offset, Bytes::copy_from_slice(rest)),
-        Some(state) => {
-            let (there, bytes) = rest.split_first().ok_or_else(corrupt)?;
-            let stored = Stored {
-                applied: offset,
-                value: (*there != 0).then(|| Bytes::copy_from_slice(bytes)),
-            };
-            restore.state(SmolStr::new(state), stored);
+    let key = key.ok_or_else(corrupt)?;
+    let mut parts = std::str::from_utf8(key).map_err(|_| corrupt())?.splitn(3, '\0');
+    let (place, writer) = (parts.next().ok_or_else(corrupt)?, parts.next().ok_or_else(corrupt)?);
+    let what = match value {
+        None => What::Gone,
+        Some(value) => {
+            let (offset, rest) = value.split_first_chunk::<8>().ok_or_else(corrupt)?;
+            let offset = Offset::from_be_bytes(*offset);
+            let (incarnation, rest) = rest.split_first_chunk::<16>().ok_or_else(corrupt)?;
+            if *incarnation != journal.0 {
+                return Err(LogError::OtherIncarnation {
+                    expected: EventId(*incarnation),
+                    found: journal,
+                });
+            }
+            match parts.next() {
+                None => What::Position(offset, Bytes::copy_from_slice(rest)),
+                Some(state) => {
+                    let (there, bytes) = rest.split_first().ok_or_else(corrupt)?;
+                    let value = (*there != 0).then(|| Bytes::copy_from_slice(bytes));
+                    What::State(state.into(), Stored { applied: offset, value })
+                }
+            }
         }
-    }
-    Ok(())
+    };
+    Ok(Saved {
+        key: Bytes::copy_from_slice(key),
+        place: place.into(),
+        writer: writer.into(),
+        what,
+        at,
+    })
 }
 
 #[cfg(test)]
@@ -138,49 +179,54 @@ mod tests {
 
     const JOURNAL: Incarnation = EventId([1; 16]);
 
-    fn state(applied: Offset, value: Option<&'static str>) -> Stored {
-        Stored {
-            applied,
-            value: value.map(|text| Bytes::from_static(text.as_bytes())),
-        }
-    }
-
     #[test]
-    fn what_is_saved_reads_back_and_the_greatest_wins_whoever_wrote_it() {
-        let mut places = BTreeMap::new();
-        for (writer, stored) in [("w2", state(7, Some("new"))), ("w1", state(3, Some("old")))] {
-            let (key, value) = (state_key("alerts@1", writer, "a/p"), state_value(JOURNAL, &stored));
-            assert!(take(JOURNAL, (Some(&key), Some(&value)), &mut places).is_ok());
+    fn what_is_saved_reads_back() {
+        for stored in [
+            Stored {
+                applied: 7,
+                value: Some(Bytes::from_static(b"x")),
+            },
+            Stored {
+                applied: 9,
+                value: Some(Bytes::new()),
+            },
+            Stored {
+                applied: 0,
+                value: None,
+            },
+        ] {
+            for name in ["", "a/p", "a\0b"] {
+                let key = state_key("alerts@1", "w", name);
+                let read = unpack(JOURNAL, Some(&key), Some(&state_value(JOURNAL, &stored)), 5);
+                let read = read.map(|saved| (saved.place, saved.writer, saved.what, saved.at));
+                let what = What::State(name.into(), stored.clone());
+                assert_eq!(read.ok(), Some(("alerts@1".into(), "w".into(), what, 5)));
+            }
         }
-        let gone = (state_key("alerts@1", "w1", ""), state_value(JOURNAL, &state(9, None)));
-        assert!(take(JOURNAL, (Some(&gone.0), Some(&gone.1)), &mut places).is_ok());
-        for offset in [8, 4] {
-            let key = position_key("alerts@1", "w1");
-            let value = position_value(JOURNAL, offset, b"ctx");
-            assert!(take(JOURNAL, (Some(&key), Some(&value)), &mut places).is_ok());
+        let key = position_key("alerts@1", "w");
+        let position = position_value(JOURNAL, 8, b"ctx");
+        let read = unpack(JOURNAL, Some(&key), Some(&position), 5).map(|saved| saved.what);
+        assert_eq!(read.ok(), Some(What::Position(8, Bytes::from_static(b"ctx"))));
+        let read = unpack(JOURNAL, Some(&key), None, 5).map(|saved| saved.what);
+        assert_eq!(read.ok(), Some(What::Gone));
+        for (key, value) in [(&b"alerts@1\0w\0k"[..], &b"short"[..]), (b"alerts@1", b"")] {
+            assert!(unpack(JOURNAL, Some(key), Some(value), 5).is_err());
         }
-        let short: (Option<&[u8]>, Option<&[u8]>) = (Some(b"alerts@2\0w\0k"), Some(b"short"));
-        assert!(take(JOURNAL, short, &mut places).is_err());
-        let restored = places.remove("alerts@1").map(Restore::finish).unwrap_or_default();
-        let states = [
-            (SmolStr::default(), state(9, None)),
-            ("a/p".into(), state(7, Some("new"))),
-        ];
-        assert_eq!(restored, (states.into(), 8, Bytes::from_static(b"ctx")));
     }
 
     #[test]
     fn what_was_saved_about_another_journal_stops_whoever_reads_it() {
         let other = EventId([2; 16]);
+        let stored = Stored {
+            applied: 3,
+            value: None,
+        };
         let saved = [
-            (
-                state_key("alerts@1", "w", "k"),
-                state_value(other, &state(3, Some("x"))),
-            ),
+            (state_key("alerts@1", "w", "k"), state_value(other, &stored)),
             (position_key("alerts@1", "w"), position_value(other, 3, b"")),
         ];
         for (key, value) in saved {
-            let refused = take(JOURNAL, (Some(&key), Some(&value)), &mut BTreeMap::new());
+            let refused = unpack(JOURNAL, Some(&key), Some(&value), 0);
             assert!(
                 matches!(refused, Err(LogError::OtherIncarnation { expected, found }) if (expected, found) == (other, JOURNAL)),
                 "{refused:?}"

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use eventlog::conformance::{Harness, appending, everything};
 use eventlog::kafka::{Kafka, Options, apply};
-use eventlog::{EventLog, Limit, LogError, ManualClock, Topic, Work};
+use eventlog::{Checkpoint, EventLog, Limit, LogError, ManualClock, Stored, Topic, Work};
 
 /// Logs of this process, each with topics of its own.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -218,4 +219,62 @@ async fn another_process_hears_how_far_a_place_has_come_though_nothing_was_concl
     let reached = later.reached(Topic::Alerts, 1).await.expect("known");
     assert_eq!((reached.journal, reached.end), (9, 0));
     assert_eq!(later.reached(Topic::Alerts, 0).await.expect("known").journal, 0);
+}
+
+#[tokio::test]
+async fn states_that_nobody_needs_are_let_go_of_and_the_next_owner_finds_the_same() {
+    let options = Options {
+        silent_after: Duration::ZERO,
+        ..options()
+    };
+    let log = fresh(&options).await;
+    let records = (0..9).map(|n| appending(0, "p", format!("{n}"))).collect();
+    log.append(Topic::Journal, records).await.expect("appended");
+    let state = |applied, value: Option<&'static str>| Stored {
+        applied,
+        value: value.map(|text| Bytes::from_static(text.as_bytes())),
+    };
+    for (position, states) in [
+        (3, vec![("a", state(1, Some("one"))), ("b", state(2, Some("two")))]),
+        (5, vec![("a", state(4, Some("four"))), ("c", state(3, Some("three")))]),
+        (7, vec![("a", state(6, Some("six"))), ("b", state(6, None))]),
+    ] {
+        // Each a writer of its own.
+        let mut place = log.claim("suite@1", Topic::Alerts, 0).await.expect("claimed");
+        let states = states.into_iter().map(|(key, stored)| (key.into(), stored)).collect();
+        let work = Work {
+            reached: position,
+            checkpoint: Some(Checkpoint {
+                states,
+                position,
+                context: Bytes::from(format!("at {position}")),
+            }),
+            ..Work::default()
+        };
+        place.commit(work).await.expect("committed");
+        let shelf = place.shelf();
+        assert!(
+            shelf
+                .get("b")
+                .expect("read")
+                .is_none_or(|stored| stored.value.is_some())
+        );
+    }
+    // Two older copies of a, one of b with its removal, two older positions.
+    assert_eq!(log.clean(Topic::Alerts, 0).await.expect("cleaned"), 6);
+    assert_eq!(log.clean(Topic::Alerts, 0).await.expect("cleaned"), 0);
+    let place = log.claim("suite@1", Topic::Alerts, 0).await.expect("claimed");
+    assert_eq!((place.position(), place.context()), (7, Bytes::from_static(b"at 7")));
+    let mut found = Vec::new();
+    place
+        .shelf()
+        .visit(&mut |key, stored| found.push((key.to_owned(), stored)))
+        .expect("visited");
+    assert_eq!(
+        found,
+        [
+            ("a".to_owned(), state(6, Some("six"))),
+            ("c".to_owned(), state(3, Some("three")))
+        ]
+    );
 }
