@@ -1,5 +1,5 @@
 //! The home on ScyllaDB or Cassandra keeps what every home keeps. Needs a running database: `FAJMA_TEST_CQL=host:port`.
-#![cfg(all(feature = "scylla", feature = "conformance"))]
+#![cfg(all(feature = "engine-tests", feature = "conformance"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod house;

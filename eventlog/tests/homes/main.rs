@@ -6,9 +6,9 @@ mod disk;
 mod harness;
 mod home;
 mod journal;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "engine-tests")]
 mod kafka;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "engine-tests")]
 mod killed;
 mod simulation;
 mod tables;

@@ -1,7 +1,7 @@
 //! Facts of a small house, for tests.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses part of it")]
 
-#[cfg(feature = "scylla")]
+#[cfg(feature = "engine-tests")]
 pub mod database;
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct Views {
 
 impl Views {
     pub async fn new() -> Self {
-        #[cfg(feature = "scylla")]
+        #[cfg(feature = "engine-tests")]
         if std::env::var_os("FAJMA_TEST_CQL").is_some() {
             let (store, _folder) = (database::views().await as Arc<dyn ViewStore>, None);
             return Self { store, _folder };
