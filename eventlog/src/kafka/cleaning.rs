@@ -118,7 +118,7 @@ pub(super) async fn clean(inner: &Inner, output: Topic, partition: Partition) ->
             value: None,
             origin: None,
         });
-        inner.conclusions()?.send(gone).await?;
+        inner.conclusions.now()?.send(gone).await?;
     }
     Ok(first.len() + then.len())
 }

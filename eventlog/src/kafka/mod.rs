@@ -21,7 +21,7 @@ mod topic_id;
 mod topics;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -36,7 +36,7 @@ pub use topics::{Drift, apply};
 
 use crate::{Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace};
 use history::History;
-use produce::{Message, Sender};
+use produce::{Message, Senders};
 use progress::Progress;
 use pulse::Pulse;
 use tail::{Tail, Tails};
@@ -48,9 +48,9 @@ struct Inner {
     options: Options,
     layout: Layout,
     /// Journal, refused input, audit, control: what doors and people append.
-    appends: Arc<Sender>,
-    /// Conclusions and states of all places of this process; another one where a delivery has failed for good.
-    conclusions: Mutex<Arc<Sender>>,
+    appends: Arc<Senders>,
+    /// Conclusions and states of all places of this process.
+    conclusions: Senders,
     tails: Tails,
     history: History,
     /// Asks the brokers: watermarks, moments.
@@ -78,12 +78,12 @@ impl Kafka {
         let found = topics::look(&options).await?;
         let layout = found.layout(&options)?;
         let asking: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
-        let appends = Arc::new(Sender::open(&options.producer())?);
+        let appends = Arc::new(Senders::open(options.producer())?);
         let inner = Inner {
             progress: Progress::open(&options, layout, Arc::clone(&appends)).await?,
             appends,
             pulse: Pulse::new(),
-            conclusions: Mutex::new(Arc::new(Sender::open(&options.conclusions())?)),
+            conclusions: Senders::open(options.conclusions())?,
             tails: Tails::start(&options)?,
             history: History::new(&options)?,
             asking: Arc::new(asking),
@@ -169,15 +169,6 @@ impl Inner {
         }
         Ok(tail)
     }
-
-    /// Where conclusions are sent to, by a client whose deliveries have not failed.
-    fn conclusions(&self) -> Result<Arc<Sender>, LogError> {
-        let mut current = self.conclusions.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.is_broken() {
-            *current = Arc::new(Sender::open(&self.options.conclusions())?);
-        }
-        Ok(Arc::clone(&current))
-    }
 }
 
 #[async_trait]
@@ -206,7 +197,7 @@ impl EventLog for Kafka {
             value: Some(&record.value),
             origin: None,
         });
-        let offsets = inner.appends.send(messages).await?;
+        let offsets = inner.appends.now()?.send(messages).await?;
         let partitions: BTreeSet<Partition> = records.iter().map(|record| record.partition).collect();
         for partition in partitions {
             if let Some(tail) = inner.tails.get(topic, partition) {

@@ -57,7 +57,7 @@ pub(super) async fn claim(
     partition: Partition,
 ) -> Result<Place, LogError> {
     let away = inner.pulse.feel();
-    let sender = inner.conclusions()?;
+    let sender = inner.conclusions.now()?;
     let mut saved = states::read(inner, output, partition).await?;
     let (mut states, position, context) = saved.remove(processor).map(Restore::finish).unwrap_or_default();
     let journal = inner.watermarks(Topic::Journal, partition).await?;

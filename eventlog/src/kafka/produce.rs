@@ -1,7 +1,7 @@
 //! Sending, and waiting until the brokers have it.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -73,19 +73,42 @@ impl ProducerContext for Acks {
     }
 }
 
+/// A client that sends, and another in its place once one has failed for good.
+pub(super) struct Senders {
+    config: ClientConfig,
+    current: Mutex<Arc<Sender>>,
+}
+
+impl Senders {
+    pub(super) fn open(config: ClientConfig) -> Result<Self, LogError> {
+        let current = Mutex::new(Arc::new(Sender::open(&config)?));
+        Ok(Self { config, current })
+    }
+
+    /// One whose deliveries have not failed for good.
+    pub(super) fn now(&self) -> Result<Arc<Sender>, LogError> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.is_broken() {
+            tracing::warn!("the Kafka client that sends has failed for good: another takes its place");
+            *current = Arc::new(Sender::open(&self.config)?);
+        }
+        Ok(Arc::clone(&current))
+    }
+}
+
 /// A client that sends.
 pub(super) struct Sender {
     producer: ThreadedProducer<Acks>,
 }
 
 impl Sender {
-    pub(super) fn open(config: &ClientConfig) -> Result<Self, LogError> {
+    fn open(config: &ClientConfig) -> Result<Self, LogError> {
         let producer = config.create_with_context(Acks).map_err(|e| failed(&e))?;
         Ok(Self { producer })
     }
 
     /// Whether nothing can be sent by it any more.
-    pub(super) fn is_broken(&self) -> bool {
+    fn is_broken(&self) -> bool {
         self.producer.client().fatal_error().is_some()
     }
 
@@ -147,5 +170,52 @@ impl Sender {
                 Err((error, _)) => return Err(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+    use crate::kafka::Options;
+
+    fn message(value: &[u8]) -> Message<'_> {
+        Message {
+            topic: "t",
+            partition: 0,
+            key: b"k",
+            value: Some(value),
+            origin: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_failed_for_good_is_replaced_and_nothing_is_said_to_be_there_that_is_not() {
+        let mock: MockCluster<'_, rdkafka::producer::DefaultProducerContext> = MockCluster::new(1).unwrap();
+        mock.create_topic("t", 1, 1).unwrap();
+        let options = Options {
+            brokers: mock.bootstrap_servers(),
+            ..Options::default()
+        };
+        let senders = Senders::open(options.conclusions()).unwrap();
+        let first = senders.now().unwrap();
+        assert_eq!(
+            first.send([message(b"a"), message(b"b")].into_iter()).await.unwrap(),
+            [0, 1]
+        );
+        // What it was told about its own order leaves it no way to go on without a gap.
+        mock.request_errors(
+            RDKafkaApiKey::Produce,
+            &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER],
+        );
+        let refused = first.send(std::iter::once(message(b"c"))).await;
+        assert!(matches!(refused, Err(LogError::Unavailable(_))), "{refused:?}");
+        assert!(first.send(std::iter::once(message(b"d"))).await.is_err());
+        let second = senders.now().unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert_eq!(second.send(std::iter::once(message(b"c"))).await.unwrap(), [2]);
+        assert!(Arc::ptr_eq(&second, &senders.now().unwrap()));
     }
 }

@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use schemas::derived::Incarnation;
 use tokio::time::Instant;
 
-use super::produce::{Message, Sender};
+use super::produce::{Message, Senders};
 use super::{Options, blocking, failed};
 use crate::{Layout, LogError, Offset, Partition, Reached, Topic};
 
@@ -41,7 +41,7 @@ fn kept<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Progress {
     /// Hears all that was told so far; then goes on telling and hearing until it is dropped.
-    pub(super) async fn open(options: &Options, layout: Layout, sender: Arc<Sender>) -> Result<Arc<Self>, LogError> {
+    pub(super) async fn open(options: &Options, layout: Layout, senders: Arc<Senders>) -> Result<Arc<Self>, LogError> {
         let progress = Arc::new(Self {
             incarnation: layout.incarnation,
             known: Mutex::default(),
@@ -49,7 +49,7 @@ impl Progress {
         });
         let (hearing, theirs) = (Arc::clone(&progress), options.clone());
         let consumer = blocking(move || hearing.catch_up(&theirs, layout.partitions)).await?;
-        tokio::spawn(run(Arc::downgrade(&progress), sender, consumer, options.progress()));
+        tokio::spawn(run(Arc::downgrade(&progress), senders, consumer, options.progress()));
         Ok(progress)
     }
 
@@ -143,7 +143,7 @@ fn unpack(ours: Incarnation, value: &[u8]) -> Option<Reached> {
 }
 
 /// Tells and hears, as long as somebody may ask.
-async fn run(progress: Weak<Progress>, sender: Arc<Sender>, consumer: BaseConsumer, topic: String) {
+async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: BaseConsumer, topic: String) {
     loop {
         let Some(ours) = progress.upgrade() else { return };
         for _ in 0..BURST {
@@ -161,7 +161,7 @@ async fn run(progress: Weak<Progress>, sender: Arc<Sender>, consumer: BaseConsum
         let incarnation = ours.incarnation;
         // While we wait for brokers the log may be closed.
         drop(ours);
-        if let Err(error) = tell(&sender, &topic, incarnation, &told).await {
+        if let Err(error) = tell(&senders, &topic, incarnation, &told).await {
             tracing::debug!(%error, "progress is told later");
             if let Some(ours) = progress.upgrade() {
                 let mut untold = kept(&ours.untold);
@@ -175,7 +175,7 @@ async fn run(progress: Weak<Progress>, sender: Arc<Sender>, consumer: BaseConsum
 }
 
 async fn tell(
-    sender: &Sender,
+    senders: &Senders,
     topic: &str,
     incarnation: Incarnation,
     told: &BTreeMap<At, Reached>,
@@ -191,7 +191,7 @@ async fn tell(
         value: Some(value),
         origin: None,
     });
-    sender.send(messages).await.map(drop)
+    senders.now()?.send(messages).await.map(drop)
 }
 
 #[cfg(test)]
