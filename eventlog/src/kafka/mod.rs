@@ -22,6 +22,7 @@ mod topics;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -128,7 +129,7 @@ impl Inner {
     async fn watermarks(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError> {
         let (name, timeout) = (self.options.topic(topic), self.options.timeout);
         let (start, end) = self
-            .ask(move |asking| asking.fetch_watermarks(&name, i32::from(partition), timeout))
+            .ask(move |asking| watermarks(asking, &name, partition, timeout))
             .await?;
         Ok(Bounds { start, end })
     }
@@ -246,7 +247,7 @@ impl EventLog for Kafka {
                 let mut asked = TopicPartitionList::new();
                 let offset = rdkafka::Offset::Offset(millis.max(0));
                 asked.add_partition_offset(&name, i32::from(partition), offset)?;
-                let found = asking.offsets_for_times(asked, timeout)?;
+                let found = patiently(timeout, || asking.offsets_for_times(asked.clone(), timeout))?;
                 Ok(found
                     .elements()
                     .first()
@@ -279,6 +280,38 @@ impl EventLog for Kafka {
     async fn reached(&self, output: Topic, partition: Partition) -> Result<Reached, LogError> {
         self.0.check(output, partition)?;
         Ok(self.0.progress.of((output, partition)))
+    }
+}
+
+/// What can be read of a partition, as its leader says.
+fn watermarks(
+    client: &BaseConsumer,
+    topic: &str,
+    partition: Partition,
+    timeout: Duration,
+) -> Result<(Offset, Offset), KafkaError> {
+    patiently(timeout, || {
+        client.fetch_watermarks(topic, i32::from(partition), timeout)
+    })
+}
+
+/// Asks again while a partition changes its leader, or has just been made and has none yet.
+fn patiently<T>(timeout: Duration, mut question: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    use RDKafkaErrorCode as Code;
+    let began = tokio::time::Instant::now();
+    loop {
+        match question() {
+            Err(error)
+                if began.elapsed() < timeout
+                    && matches!(
+                        error.rdkafka_error_code(),
+                        Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition)
+                    ) =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return done,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use schemas::derived::Incarnation;
 use tokio::time::Instant;
 
 use super::produce::{Message, Senders};
-use super::{Options, blocking, failed};
+use super::{Options, blocking, failed, patiently};
 use crate::{Layout, LogError, Offset, Partition, Reached, Topic};
 
 /// How often news is told and heard.
@@ -83,9 +83,10 @@ impl Progress {
         let (topic, mut all) = (options.progress(), TopicPartitionList::new());
         let mut behind: BTreeSet<i32> = (0..i32::from(partitions)).collect();
         for partition in &behind {
-            let (start, _) = consumer
-                .fetch_watermarks(&topic, *partition, options.timeout)
-                .map_err(|e| failed(&e))?;
+            let (start, _) = patiently(options.timeout, || {
+                consumer.fetch_watermarks(&topic, *partition, options.timeout)
+            })
+            .map_err(|e| failed(&e))?;
             all.add_partition_offset(&topic, *partition, rdkafka::Offset::Offset(start))
                 .map_err(|e| failed(&e))?;
         }

@@ -20,7 +20,7 @@ use schemas::ids::EventId;
 use smol_str::SmolStr;
 use tokio::time::Instant;
 
-use super::{Inner, blocking, failed, timeout};
+use super::{Inner, blocking, failed, timeout, watermarks};
 use crate::origin::Restore;
 use crate::{LogError, Offset, Partition, Stored, Topic};
 
@@ -104,9 +104,7 @@ pub(super) async fn fold<T: Default + Send + 'static>(
         let consumer: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
         let mut folded = T::default();
         let ours = i32::from(partition);
-        let (start, end) = consumer
-            .fetch_watermarks(&name, ours, options.timeout)
-            .map_err(|e| failed(&e))?;
+        let (start, end) = watermarks(&consumer, &name, partition, options.timeout).map_err(|e| failed(&e))?;
         if start >= end {
             return Ok(folded);
         }
