@@ -61,6 +61,9 @@ kinds! {
     REJECTION = 13, "Rejection", 1, "rejection";
     SKIP = 14, "Skip", 1, "skip";
     CUTOVER = 15, "Cutover", 1, "cutover";
+    PATIENT_RECORDED = 16, "PatientRecorded", 1, "patient_recorded";
+    PRACTITIONER_RECORDED = 17, "PractitionerRecorded", 1, "practitioner_recorded";
+    SENSOR_RECORDED = 18, "SensorRecorded", 1, "sensor_recorded";
 }
 
 /// Bytes that cannot be read as a record.
@@ -251,6 +254,9 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::ClockTicked(_) => CLOCK_TICKED,
         Fact::PolicyChanged(_) => POLICY_CHANGED,
         Fact::ProcessorActivated(_) => PROCESSOR_ACTIVATED,
+        Fact::PatientRecorded(_) => PATIENT_RECORDED,
+        Fact::PractitionerRecorded(_) => PRACTITIONER_RECORDED,
+        Fact::SensorRecorded(_) => SENSOR_RECORDED,
         Fact::Sealed(_) => SEALED,
         Fact::Unknown { schema_id } => *schema_id,
     };
@@ -271,6 +277,9 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::ClockTicked(body) => body.write(out),
         Fact::PolicyChanged(body) => body.write(out),
         Fact::ProcessorActivated(body) => body.write(out),
+        Fact::PatientRecorded(body) => body.write(out),
+        Fact::PractitionerRecorded(body) => body.write(out),
+        Fact::SensorRecorded(body) => body.write(out),
         Fact::Sealed(body) => body.write(out),
         Fact::Unknown { .. } => {}
     }
@@ -307,6 +316,9 @@ fn read_envelope(schema_id: u32, mut from: &[u8]) -> Result<Envelope, Malformed>
             CLOCK_TICKED => Fact::ClockTicked(Avro::read(from)?),
             POLICY_CHANGED => Fact::PolicyChanged(Avro::read(from)?),
             PROCESSOR_ACTIVATED => Fact::ProcessorActivated(Avro::read(from)?),
+            PATIENT_RECORDED => Fact::PatientRecorded(Avro::read(from)?),
+            PRACTITIONER_RECORDED => Fact::PractitionerRecorded(Avro::read(from)?),
+            SENSOR_RECORDED => Fact::SensorRecorded(Avro::read(from)?),
             SEALED => Fact::Sealed(Avro::read(from)?),
             _ => return Err(Malformed::Invalid("a journal record's kind")),
         },

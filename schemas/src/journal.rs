@@ -2,8 +2,8 @@
 
 use crate::avro::symbols;
 use crate::facts::{
-    AlertAnswered, ClockTicked, DeviceAlarm, PolicyChanged, ProcessorActivated, Reading, Sealed, SensorStatus,
-    ThresholdsSet,
+    AlertAnswered, ClockTicked, DeviceAlarm, PatientRecorded, PolicyChanged, PractitionerRecorded, ProcessorActivated,
+    Reading, Sealed, SensorRecorded, SensorStatus, ThresholdsSet,
 };
 use crate::ids::{EventId, Key};
 use crate::time::Timestamp;
@@ -60,6 +60,12 @@ pub enum Fact {
     PolicyChanged(PolicyChanged),
     /// A version of a processor took over.
     ProcessorActivated(ProcessorActivated),
+    /// Somebody registered a patient, changed or ended the registration.
+    PatientRecorded(PatientRecorded),
+    /// The same of a practitioner.
+    PractitionerRecorded(PractitionerRecorded),
+    /// The same of a sensor.
+    SensorRecorded(SensorRecorded),
     /// A fact that only the holder of a key can read.
     Sealed(Sealed),
     /// A kind this build does not know and whose schema says that it may be ignored.
@@ -91,6 +97,9 @@ impl Fact {
             Self::ClockTicked(_) => "ClockTicked",
             Self::PolicyChanged(_) => "PolicyChanged",
             Self::ProcessorActivated(_) => "ProcessorActivated",
+            Self::PatientRecorded(_) => "PatientRecorded",
+            Self::PractitionerRecorded(_) => "PractitionerRecorded",
+            Self::SensorRecorded(_) => "SensorRecorded",
             Self::Sealed(_) => "Sealed",
             Self::Unknown { .. } => "Unknown",
         }

@@ -26,7 +26,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn new(field: impl Into<String>, detail: impl Into<String>, detail_fr: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, detail: impl Into<String>, detail_fr: impl Into<String>) -> Self {
         Self {
             field: field.into(),
             detail: detail.into(),

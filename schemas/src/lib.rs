@@ -20,5 +20,6 @@ pub mod metric;
 pub mod partition;
 pub mod policy;
 pub mod refused;
+pub mod registry;
 pub mod time;
 pub mod unit;

@@ -3,6 +3,7 @@
 mod alert;
 mod device;
 mod reading;
+mod registry;
 mod staff;
 mod system;
 mod window;
@@ -10,6 +11,7 @@ mod window;
 pub use alert::*;
 pub use device::*;
 pub use reading::*;
+pub use registry::*;
 pub use staff::*;
 pub use system::*;
 pub use window::*;
