@@ -6,6 +6,7 @@
 mod alerts;
 mod fields;
 mod readings;
+mod register;
 mod registry;
 mod rejected;
 mod series;
@@ -14,6 +15,10 @@ mod windows;
 
 pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
 pub use readings::{ReadingRow, latest, readings};
+pub use register::{
+    PatientCard, Registered, SensorCard, holders, named, patient_card, patient_cards, register, registered,
+    sensor_card, sensor_cards,
+};
 pub use registry::{PatientRow, SensorRow, Thresholds, patient, patients, sensor, sensors, thresholds};
 pub use rejected::{RejectedRow, rejected};
 pub use series::{MOST_POINTS, Point, series};

@@ -104,7 +104,7 @@ fn sensor_row(row: Row) -> Result<SensorRow, ViewError> {
 }
 
 /// A walk through all shards of a list by id, from the ids that begin with `prefix`, after a cursor.
-fn listed(
+pub(super) fn listed(
     view: &'static View,
     cursor_of: &'static [Column],
     prefix: &str,

@@ -5,6 +5,7 @@ pub mod days;
 pub mod latest;
 pub mod patients;
 pub mod readings;
+pub mod registry;
 pub mod rejected;
 pub mod sensors;
 pub mod thresholds;
@@ -20,7 +21,7 @@ use crate::store::Change;
 use crate::view::{Cell, View};
 
 /// Every view.
-pub const ALL: [&View; 13] = [
+pub const ALL: [&View; 18] = [
     &alerts::ALERTS,
     &alerts::ALERT_BY_ID,
     &alerts::ALERT_HISTORY,
@@ -30,6 +31,11 @@ pub const ALL: [&View; 13] = [
     &latest::LATEST,
     &patients::PATIENTS,
     &readings::READINGS,
+    &registry::MAC_ADDRESSES,
+    &registry::NAMES,
+    &registry::PRACTITIONERS,
+    &registry::REGISTERED_PATIENTS,
+    &registry::REGISTERED_SENSORS,
     &rejected::REJECTED,
     &sensors::SENSORS,
     &thresholds::THRESHOLDS,
@@ -75,6 +81,7 @@ pub fn project_fact(fact: &Recorded, out: &mut Vec<Change>) {
     readings::project(fact, out);
     latest::project(fact, out);
     patients::project(fact, out);
+    registry::project(fact, out);
     thresholds::project(fact, out);
 }
 
