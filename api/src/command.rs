@@ -6,6 +6,7 @@ use schemas::codec;
 use schemas::ids::{EventId, Key};
 use schemas::journal::{ClockQuality, Envelope, Fact};
 use schemas::partition;
+use schemas::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -23,7 +24,17 @@ pub(crate) struct Done {
 
 /// Appends a fact about `key`; returns once it is durable.
 pub(crate) async fn record(state: &State, key: Key, fact: Fact) -> Result<Done, Problem> {
-    let now = state.now();
+    let append = append(key, fact, state.now(), state.parts.log.layout().partitions);
+    let partition = append.partition;
+    let offsets = state.parts.log.append(Topic::Journal, vec![append]).await?;
+    let offset = offsets.first().copied().ok_or(Problem::Internal)?;
+    Ok(Done {
+        position: Position { partition, offset }.to_string(),
+    })
+}
+
+/// A fact about `key`, decided now, as it goes into the journal.
+pub(crate) fn append(key: Key, fact: Fact, now: Timestamp, partitions: u16) -> Append {
     let mut envelope = Envelope {
         id: EventId([0; 16]),
         key,
@@ -41,15 +52,9 @@ pub(crate) async fn record(state: &State, key: Key, fact: Fact) -> Result<Done, 
     value.clear();
     codec::encode(&envelope, &mut value);
     let key = envelope.key.text();
-    let partition = partition::of_bytes(key.as_bytes(), state.parts.log.layout().partitions);
-    let append = Append {
-        partition,
+    Append {
+        partition: partition::of_bytes(key.as_bytes(), partitions),
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: value.into(),
-    };
-    let offsets = state.parts.log.append(Topic::Journal, vec![append]).await?;
-    let offset = offsets.first().copied().ok_or(Problem::Internal)?;
-    Ok(Done {
-        position: Position { partition, offset }.to_string(),
-    })
+    }
 }

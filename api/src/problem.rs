@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use eventlog::LogError;
 use projections::store::ViewError;
+use schemas::json::Invalid;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -40,6 +41,19 @@ pub enum Problem {
         /// The same in French.
         detail_fr: &'static str,
     },
+    /// The id is registered already.
+    Exists,
+    /// The registration has ended.
+    Ended,
+    /// Another sensor is registered with the hardware address.
+    AddressTaken,
+    /// The same stands twice in what was sent.
+    Repeated {
+        /// Which field says the same.
+        field: &'static str,
+    },
+    /// What the change was to go by (`If-Match`, `If-None-Match`) is not so any more.
+    Changed,
     /// A request that a browser sent on behalf of another site.
     OtherSite,
     /// The views have not reached the position asked for in time: ask again.
@@ -69,14 +83,14 @@ pub(crate) struct Body {
     status: u16,
     /// Stable, for programs.
     #[schema(example = "not_found")]
-    code: &'static str,
+    pub(crate) code: &'static str,
     /// What to do about it, in English.
-    detail: String,
+    pub(crate) detail: String,
     /// The same in French.
-    detail_fr: String,
+    pub(crate) detail_fr: String,
     /// The field or parameter at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    pub(crate) field: Option<String>,
 }
 
 impl Problem {
@@ -102,6 +116,11 @@ impl Problem {
             Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
             Self::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "media_type", "Unsupported media type"),
             Self::Conflict { .. } => (S::CONFLICT, "conflict", "Conflict"),
+            Self::Exists => (S::CONFLICT, "exists", "Registered already"),
+            Self::Ended => (S::CONFLICT, "ended", "Registration ended"),
+            Self::AddressTaken => (S::CONFLICT, "mac_address_taken", "Address taken"),
+            Self::Repeated { .. } => (S::CONFLICT, "repeated", "Sent twice"),
+            Self::Changed => (S::PRECONDITION_FAILED, "changed", "Changed meanwhile"),
             Self::OtherSite => (S::FORBIDDEN, "other_site", "Sent by another site"),
             Self::NotYet => (S::SERVICE_UNAVAILABLE, "not_yet", "Not there yet"),
             Self::Unavailable => (S::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
@@ -135,6 +154,26 @@ impl Problem {
             Self::MediaType => (
                 "Send JSON, as application/json.",
                 "Envoyez du JSON, en application/json.",
+            ),
+            Self::Exists => (
+                "This id is registered already: change it with PUT.",
+                "Cet id est déjà enregistré : modifiez-le avec PUT.",
+            ),
+            Self::Ended => (
+                "This registration has ended: PUT takes it up again.",
+                "Cet enregistrement a pris fin : PUT le reprend.",
+            ),
+            Self::AddressTaken => (
+                "Another sensor is registered with this address.",
+                "Un autre capteur est enregistré avec cette adresse.",
+            ),
+            Self::Repeated { .. } => (
+                "The same stands in an earlier row.",
+                "La même valeur figure dans une ligne précédente.",
+            ),
+            Self::Changed => (
+                "It has changed meanwhile: read it again, then decide again.",
+                "Cela a changé entre-temps : relisez, puis décidez à nouveau.",
             ),
             Self::OtherSite => (
                 "A browser sent this on behalf of another site.",
@@ -173,6 +212,9 @@ impl Problem {
             detail_fr,
             field: match self {
                 Self::Invalid { field, .. } => field.clone(),
+                Self::Repeated { field } => Some((*field).to_owned()),
+                Self::AddressTaken => Some("mac_address".to_owned()),
+                Self::Exists | Self::Ended => Some("id".to_owned()),
                 _ => None,
             },
         }
@@ -207,6 +249,16 @@ impl From<LogError> for Problem {
                 tracing::error!(%error, "the log failed");
                 Self::Internal
             }
+        }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid {
+            field: Some(invalid.field).filter(|field| !field.is_empty()),
+            detail: invalid.detail,
+            detail_fr: invalid.detail_fr,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
 use eventlog::{Offset, Partition, Reached, Topic};
+use projections::store::ViewStore;
 use tokio::time::Instant;
 
 use crate::problem::Problem;
@@ -77,7 +78,7 @@ pub(crate) async fn wait(state: &State, headers: &HeaderMap) -> Result<(), Probl
 async fn elsewhere(state: &State, position: Position) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
     projected(
-        state,
+        &*state.parts.views,
         Topic::Journal,
         position.partition,
         position.offset.saturating_add(1),
@@ -86,7 +87,7 @@ async fn elsewhere(state: &State, position: Position) -> Result<(), Problem> {
     .await?;
     for topic in FOLLOWING {
         let end = concluded(state, topic, position, deadline).await?.end;
-        projected(state, topic, position.partition, end, deadline).await?;
+        projected(&*state.parts.views, topic, position.partition, end, deadline).await?;
     }
     Ok(())
 }
@@ -100,7 +101,7 @@ pub(crate) async fn alerts_shown(state: &State) -> Result<(), Problem> {
     let deadline = Instant::now() + ALERTS_PATIENCE;
     for partition in 0..state.parts.log.layout().partitions {
         let end = state.parts.log.bounds(Topic::Alerts, partition).await?.end;
-        match projected(state, Topic::Alerts, partition, end, deadline).await {
+        match projected(&*state.parts.views, Topic::Alerts, partition, end, deadline).await {
             Err(Problem::NotYet) => return Ok(()),
             other => other?,
         }
@@ -120,15 +121,15 @@ async fn concluded(state: &State, topic: Topic, position: Position, deadline: In
 }
 
 /// Waits until the views have taken in all of a topic's partition before `next`.
-async fn projected(
-    state: &State,
+pub(crate) async fn projected(
+    views: &dyn ViewStore,
     topic: Topic,
     partition: Partition,
     next: Offset,
     deadline: Instant,
 ) -> Result<(), Problem> {
     loop {
-        let progress = state.parts.views.progress(topic, partition).await?;
+        let progress = views.progress(topic, partition).await?;
         if progress.map_or(0, |p| p.next) >= next {
             return Ok(());
         }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::live::Hub;
 use crate::operations::Operations;
+use crate::registry::Registry;
 use crate::token::{Keys, Once, OnceError};
 
 /// How long a login link is good.
@@ -29,6 +30,8 @@ pub struct Parts {
     pub log: Arc<dyn EventLog>,
     /// The views: queries read from there.
     pub views: Arc<dyn ViewStore>,
+    /// Who is registered; the house has one, so that its writers wait for each other.
+    pub registry: Arc<Registry>,
     /// How far the views are, where this process projects them; `None` where another one does.
     pub board: Option<Arc<ProgressBoard>>,
     /// The schemas that records are read by.

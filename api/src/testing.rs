@@ -25,6 +25,7 @@ use schemas::ids::{AlertId, EventId, Key, PatientId, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
 use schemas::metric::Metric;
 use schemas::partition;
+use schemas::registry::{Record, Register};
 use schemas::time::{Span, Timestamp};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::operations::{Operations, Stats};
+use crate::registry::Registry;
 use crate::state::{Parts, State};
 use crate::token::{Keys, issue};
 
@@ -119,6 +121,7 @@ impl House {
         let keys = Arc::new(Keys::ephemeral().unwrap());
         let state = State::new(Parts {
             log: Arc::clone(&log),
+            registry: Registry::new(Arc::clone(&log), Arc::clone(&views), Arc::clone(&clock) as Arc<_>),
             views,
             board: Some(Arc::clone(&board)),
             catalogue: Arc::new(Catalogue::builtin()),
@@ -177,6 +180,14 @@ impl House {
             value: framed(|out| codec::encode(&envelope, out)),
         };
         self.log.append(Topic::Journal, vec![append]).await.unwrap()[0]
+    }
+
+    /// A registration, as its first revision.
+    pub(crate) async fn registered(&self, register: Register, id: &str, fields: Value) {
+        let record = Record::from_json(register, fields.as_object().unwrap(), NOW).unwrap();
+        let key = register.key(id).unwrap();
+        let append = crate::command::append(key, record.recorded(1, false, "admin".into()), NOW, PARTITIONS);
+        self.log.append(Topic::Journal, vec![append]).await.unwrap();
     }
 
     pub(crate) async fn reading(&self, of: &str, sensor: &str, value: f64, at: Timestamp) -> Offset {

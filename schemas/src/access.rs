@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::avro::symbols;
-use crate::ids::{PatientId, SensorId};
+use crate::ids::{PatientId, SensorId, StaffId};
 use crate::time::Timestamp;
 
 symbols! {
@@ -57,10 +57,25 @@ pub enum Action<'a> {
     AnswerHouseAlert,
     /// Set a patient's thresholds.
     SetThresholds(&'a PatientId),
+    /// See a practitioner's registration.
+    SeeStaff(&'a StaffId),
+    /// Register patients, practitioners and sensors, change and end registrations.
+    Register,
     /// See how the house runs: statistics, refused input.
     SeeOperations,
     /// Receive the commands of a sensor.
     ReceiveCommands(&'a SensorId),
+}
+
+/// Which practitioners somebody may see: what their list is cut to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StaffSight {
+    /// All.
+    All,
+    /// Themselves.
+    Own(StaffId),
+    /// None.
+    None,
 }
 
 /// Whose data somebody may see: what a list is cut to.
@@ -81,9 +96,10 @@ impl Principal {
         use Action as A;
         match self.role {
             Role::Admin => true,
-            Role::Auditor => matches!(action, A::SeePatient(_) | A::SeeAll | A::SeeOperations),
+            Role::Auditor => matches!(action, A::SeePatient(_) | A::SeeAll | A::SeeStaff(_) | A::SeeOperations),
             Role::Doctor => match action {
                 A::SeePatient(p) | A::AnswerAlert(p) | A::SetThresholds(p) => self.patients.contains(p),
+                A::SeeStaff(staff) => self.subject == staff.as_str(),
                 _ => false,
             },
             Role::Patient => matches!(action, A::SeePatient(p) if self.patients.contains(p)),
@@ -93,6 +109,16 @@ impl Principal {
                 _ => false,
             },
             Role::Analyst => false,
+        }
+    }
+
+    /// Which practitioners they may see: a doctor is registered under the token's subject.
+    #[must_use]
+    pub fn staff_sight(&self) -> StaffSight {
+        match self.role {
+            Role::Admin | Role::Auditor => StaffSight::All,
+            Role::Doctor => StaffId::new(&self.subject).map_or(StaffSight::None, StaffSight::Own),
+            Role::Patient | Role::Analyst | Role::Device | Role::Gateway => StaffSight::None,
         }
     }
 
@@ -148,6 +174,7 @@ mod tests {
         use Action as A;
         let (own, other) = (PatientId::new("own").unwrap(), PatientId::new("other").unwrap());
         let (mine, theirs) = (SensorId::new("mine").unwrap(), SensorId::new("theirs").unwrap());
+        let (me, colleague) = (StaffId::new("x").unwrap(), StaffId::new("y").unwrap());
         let actions = [
             A::Publish(&own, &mine),
             A::Publish(&other, &mine),
@@ -160,18 +187,21 @@ mod tests {
             A::AnswerHouseAlert,
             A::SetThresholds(&own),
             A::SetThresholds(&other),
+            A::SeeStaff(&me),
+            A::SeeStaff(&colleague),
+            A::Register,
             A::SeeOperations,
             A::ReceiveCommands(&mine),
             A::ReceiveCommands(&theirs),
         ];
         for (role, may) in [
-            (Role::Admin, "yyyyyyyyyyyyyy"),
-            (Role::Auditor, "...yyy.....y.."),
-            (Role::Doctor, "...y..y..y...."),
-            (Role::Patient, "...y.........."),
-            (Role::Analyst, ".............."),
-            (Role::Device, "y...........y."),
-            (Role::Gateway, "y...........y."),
+            (Role::Admin, "yyyyyyyyyyyyyyyyy"),
+            (Role::Auditor, "...yyy.....yy.y.."),
+            (Role::Doctor, "...y..y..y.y....."),
+            (Role::Patient, "...y............."),
+            (Role::Analyst, "................."),
+            (Role::Device, "y..............y."),
+            (Role::Gateway, "y..............y."),
         ] {
             let who = somebody(role);
             let answers: String = actions.iter().map(|a| if who.may(*a) { 'y' } else { '.' }).collect();
@@ -191,6 +221,22 @@ mod tests {
                     Sight::None => false,
                 };
                 assert_eq!(listed, who.may(Action::SeePatient(patient)), "{role} {patient}");
+            }
+        }
+    }
+
+    #[test]
+    fn practitioners_in_a_list_are_those_seen_one_by_one() {
+        let (me, colleague) = (StaffId::new("x").unwrap(), StaffId::new("y").unwrap());
+        for role in Role::ALL {
+            let who = somebody(*role);
+            for staff in [&me, &colleague] {
+                let listed = match who.staff_sight() {
+                    StaffSight::All => true,
+                    StaffSight::Own(own) => own == *staff,
+                    StaffSight::None => false,
+                };
+                assert_eq!(listed, who.may(Action::SeeStaff(staff)), "{role} {staff}");
             }
         }
     }

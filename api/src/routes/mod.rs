@@ -4,7 +4,9 @@ mod alerts;
 mod input;
 mod page;
 mod patients;
+mod practitioners;
 mod readings;
+mod register;
 mod registry;
 mod running;
 mod sensors;
@@ -83,8 +85,10 @@ pub fn running_router(state: Arc<State>) -> Router {
 /// What the OpenAPI document tells of.
 fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(patients::list))
-        .routes(routes!(patients::one))
+        .routes(routes!(patients::list, patients::create))
+        .routes(routes!(patients::one, patients::replace, patients::end))
+        .routes(routes!(practitioners::list, practitioners::create))
+        .routes(routes!(practitioners::one, practitioners::replace, practitioners::end))
         .routes(routes!(readings::latest))
         .routes(routes!(readings::readings))
         .routes(routes!(readings::windows))
@@ -96,8 +100,8 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
         .routes(routes!(alerts::comment))
         .routes(routes!(alerts::resolve))
         .routes(routes!(thresholds::read, thresholds::set))
-        .routes(routes!(sensors::list))
-        .routes(routes!(sensors::one))
+        .routes(routes!(sensors::list, sensors::create))
+        .routes(routes!(sensors::one, sensors::replace, sensors::end))
         .routes(routes!(running::rejected))
         .routes(routes!(running::stats))
         .routes(routes!(running::livez))
@@ -109,5 +113,7 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
 
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod register_tests;
 #[cfg(test)]
 mod tests;

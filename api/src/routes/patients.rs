@@ -1,17 +1,24 @@
-//! Patients as last heard.
+//! Patients: as registered, and as last heard.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Given};
-use projections::query::{self, PatientRow};
-use schemas::access::Sight;
-use schemas::ids::PatientId;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use projections::query::{self, Page, PatientCard, Registered};
+use projections::store::{ViewError, ViewStore};
+use schemas::access::{Action, Sight};
+use schemas::facts::{self, Sex, Zone};
+use schemas::ids::{Key, PatientId, StaffId};
+use schemas::registry::{Record, Register};
 use schemas::time::Timestamp;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use smol_str::SmolStr;
+use utoipa::ToSchema;
 
-use super::input::{Params, paging, rows, viewed};
+use super::input::{Params, Sent, cut, paging, rows, viewed};
+use super::register::{self, Asked, Changed, Standing};
 use crate::auth::Caller;
 use crate::problem::{Body, Problem};
 use crate::state::State;
@@ -21,16 +28,48 @@ use crate::state::State;
 pub(super) struct Patient {
     #[schema(value_type = String)]
     id: PatientId,
+    #[schema(value_type = Option<String>)]
+    name: Option<SmolStr>,
+    #[schema(value_type = Option<String>, format = Date)]
+    birth_date: Option<SmolStr>,
+    /// `female`, `male`, `other` or `unknown`.
+    #[schema(value_type = Option<String>)]
+    sex: Option<Sex>,
+    #[schema(value_type = Vec<String>)]
+    conditions: Vec<SmolStr>,
+    /// `urban`, `semi_urban` or `rural`.
+    #[schema(value_type = Option<String>)]
+    zone: Option<Zone>,
+    /// Ids of practitioners.
+    #[schema(value_type = Vec<String>)]
+    care_team: Vec<StaffId>,
+    #[serde(flatten)]
+    standing: Standing,
     /// When something was last heard of them, to the minute.
-    #[schema(value_type = String, format = DateTime)]
-    last_heard: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_heard: Option<Timestamp>,
 }
 
-impl From<PatientRow> for Patient {
-    fn from(row: PatientRow) -> Self {
+/// Fields that are heard, not registered.
+const HEARD: [&str; 1] = ["last_heard"];
+
+impl From<PatientCard> for Patient {
+    fn from(card: PatientCard) -> Self {
+        let standing = Standing::from(card.registered.as_ref());
+        let it = match card.registered.map(|r| r.record) {
+            Some(Record::Patient(it)) => it,
+            _ => facts::Patient::default(),
+        };
         Self {
-            id: row.id,
-            last_heard: row.last_heard,
+            id: card.id,
+            name: it.name,
+            birth_date: it.birth_date,
+            sex: it.sex,
+            conditions: it.conditions,
+            zone: it.zone,
+            care_team: it.care_team,
+            standing,
+            last_heard: card.heard.map(|row| row.last_heard),
         }
     }
 }
@@ -42,38 +81,26 @@ pub(super) struct Patients {
     next_cursor: Option<String>,
 }
 
-/// Which part of a list of names.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ByName {
-    /// Names that begin like this.
-    pub(super) prefix: Option<String>,
-    /// Rows in the page, 1 to 10,000; 100 where nobody says.
-    pub(super) limit: Option<String>,
-    /// The `next_cursor` of the page before.
-    pub(super) cursor: Option<String>,
-}
-
-/// Patients, by id, cut to those the caller may see.
-#[utoipa::path(get, path = "/v1/patients", tag = "patients", params(ByName), security(("bearer" = [])),
+/// Patients, by id, cut to those the caller may see. A page may be short although the list goes on.
+#[utoipa::path(get, path = "/v1/patients", tag = "patients", params(Asked), security(("bearer" = [])),
     responses((status = 200, body = Patients), (status = "default", body = Body, content_type = "application/problem+json")))]
 pub(super) async fn list(
     Given(state): Given<Arc<State>>,
     caller: Caller,
-    Params(ask): Params<ByName>,
+    Params(ask): Params<Asked>,
 ) -> Result<Json<Patients>, Problem> {
     let limit = rows(ask.limit.as_deref(), query::USUAL)?;
-    let prefix = ask.prefix.as_deref().unwrap_or_default();
     let views = &*state.parts.views;
+    let wanted = |card: &PatientCard| ask.wants(card.registered.as_ref());
     let page = match caller.sight()? {
-        Sight::All => query::patients(views, prefix, paging(limit, ask.cursor.as_deref()))
-            .await
-            .map_err(viewed)?,
-        sight => {
-            let own = if let Sight::Only(own) = sight { own } else { &[] };
-            return few(&state, own, prefix, limit, ask.cursor).await.map(Json);
+        Sight::All => {
+            cut(limit, ask.cursor.clone(), wanted, async |limit, cursor| match &ask.q {
+                None => query::patient_cards(views, ask.prefix(), paging(limit, cursor.as_deref())).await,
+                Some(q) => searched(views, q, limit, cursor).await,
+            })
+            .await?
         }
+        sight => few(views, if let Sight::Only(own) = sight { own } else { &[] }, limit, &ask).await?,
     };
     Ok(Json(Patients {
         patients: page.items.into_iter().map(Patient::from).collect(),
@@ -81,43 +108,63 @@ pub(super) async fn list(
     }))
 }
 
+async fn searched(
+    views: &dyn ViewStore,
+    q: &str,
+    limit: usize,
+    cursor: Option<String>,
+) -> Result<Page<PatientCard>, ViewError> {
+    let by_id =
+        async |limit, cursor: Option<String>| query::patient_cards(views, q, paging(limit, cursor.as_deref())).await;
+    let by_name = async |limit, cursor: Option<String>| {
+        let page = query::named(views, Register::Patients, q, paging(limit, cursor.as_deref())).await?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for Registered { id, .. } in page.items {
+            if let Ok(id) = PatientId::new(&id) {
+                items.extend(query::patient_card(views, &id).await?);
+            }
+        }
+        Ok(Page {
+            items,
+            next_cursor: page.next_cursor,
+        })
+    };
+    register::search(limit, cursor, by_id, by_name).await
+}
+
 /// The same for somebody who sees a few: they are asked for one by one. The cursor is the last id.
 async fn few(
-    state: &State,
+    views: &dyn ViewStore,
     own: &[PatientId],
-    prefix: &str,
     limit: usize,
-    after: Option<String>,
-) -> Result<Patients, Problem> {
-    let mut own: Vec<_> = own
-        .iter()
-        .filter(|id| id.as_str().starts_with(prefix) && after.as_deref().is_none_or(|after| id.as_str() > after))
-        .collect();
+    ask: &Asked,
+) -> Result<Page<PatientCard>, Problem> {
+    let begins = |id: &PatientId| ask.q.is_some() || id.as_str().starts_with(ask.prefix());
+    let after = |id: &PatientId| ask.cursor.as_deref().is_none_or(|after| id.as_str() > after);
+    let mut own: Vec<_> = own.iter().filter(|id| begins(id) && after(id)).collect();
     own.sort_unstable();
     own.dedup();
-    let mut patients = Vec::new();
+    let mut items: Vec<PatientCard> = Vec::new();
     for id in own {
-        if patients.len() == limit {
-            let last = patients.last().map(|p: &Patient| p.id.to_string());
-            return Ok(Patients {
-                patients,
-                next_cursor: last,
-            });
+        if items.len() == limit {
+            let next_cursor = items.last().map(|card| card.id.to_string());
+            return Ok(Page { items, next_cursor });
         }
-        patients.extend(
-            query::patient(&*state.parts.views, id)
-                .await
-                .map_err(viewed)?
-                .map(Patient::from),
-        );
+        let card = query::patient_card(views, id).await.map_err(viewed)?;
+        let meant = |card: &PatientCard| {
+            ask.q.as_deref().is_none_or(|q| {
+                card.id.as_str().starts_with(q) || card.registered.as_ref().is_some_and(|r| r.is_meant(q))
+            })
+        };
+        items.extend(card.filter(|card| ask.wants(card.registered.as_ref()) && meant(card)));
     }
-    Ok(Patients {
-        patients,
+    Ok(Page {
+        items,
         next_cursor: None,
     })
 }
 
-/// One patient.
+/// One patient, also one whose registration has ended. The `ETag` is the registration's revision.
 #[utoipa::path(get, path = "/v1/patients/{patient_id}", tag = "patients", params(("patient_id" = String, Path)),
     security(("bearer" = [])), responses((status = 200, body = Patient),
     (status = "default", body = Body, content_type = "application/problem+json")))]
@@ -125,14 +172,58 @@ pub(super) async fn one(
     Given(state): Given<Arc<State>>,
     caller: Caller,
     Path(patient): Path<String>,
-) -> Result<Json<Patient>, Problem> {
-    let (_, row) = seen(&state, &caller, &patient).await?;
-    Ok(Json(row.into()))
+) -> Result<Response, Problem> {
+    let (_, card) = seen(&state, &caller, &patient).await?;
+    let registered = card.registered.clone();
+    Ok(register::tagged(Patient::from(card), registered.as_ref()))
 }
 
-/// A patient whom the caller may see and of whom something was heard; for anybody else there is no such patient.
-pub(super) async fn seen(state: &State, caller: &Caller, patient: &str) -> Result<(PatientId, PatientRow), Problem> {
+/// Registers a patient. The body has an `id` and any of `name`, `birth_date`, `sex`, `conditions`, `zone`, `care_team`.
+#[utoipa::path(post, path = "/v1/patients", tag = "patients", request_body(content = Patient),
+    security(("bearer" = [])), responses((status = 201, body = Changed),
+    (status = "default", body = Body, content_type = "application/problem+json")))]
+pub(super) async fn create(Given(state): Given<Arc<State>>, caller: Caller, sent: Sent) -> Result<Response, Problem> {
+    register::create(&state, &caller, Register::Patients, sent, &HEARD).await
+}
+
+/// Registers the whole anew: a field that is left out is registered no more. With `If-Match` only over that revision,
+/// with `If-None-Match: *` only for the first time.
+#[utoipa::path(put, path = "/v1/patients/{patient_id}", tag = "patients", params(("patient_id" = String, Path)),
+    request_body(content = Patient), security(("bearer" = [])), responses((status = 200, body = Changed),
+    (status = "default", body = Body, content_type = "application/problem+json")))]
+pub(super) async fn replace(
+    Given(state): Given<Arc<State>>,
+    caller: Caller,
+    Path(patient): Path<String>,
+    headers: HeaderMap,
+    sent: Sent,
+) -> Result<Response, Problem> {
+    let patient = caller.see(&patient)?;
+    caller.may(Action::Register)?;
+    register::replace(&state, &caller, Key::Patient(patient), (&headers, sent), &HEARD).await
+}
+
+/// Ends the registration; what was recorded stays.
+#[utoipa::path(delete, path = "/v1/patients/{patient_id}", tag = "patients", params(("patient_id" = String, Path)),
+    security(("bearer" = [])), responses((status = 200, body = Changed),
+    (status = "default", body = Body, content_type = "application/problem+json")))]
+pub(super) async fn end(
+    Given(state): Given<Arc<State>>,
+    caller: Caller,
+    Path(patient): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let patient = caller.see(&patient)?;
+    caller.may(Action::Register)?;
+    register::end(&state, &caller, Key::Patient(patient), &headers).await
+}
+
+/// A patient whom the caller may see, and who is registered or of whom something was heard; for anybody else there is no
+/// such patient.
+pub(super) async fn seen(state: &State, caller: &Caller, patient: &str) -> Result<(PatientId, PatientCard), Problem> {
     let patient = caller.see(patient)?;
-    let row = query::patient(&*state.parts.views, &patient).await.map_err(viewed)?;
-    row.map(|row| (patient, row)).ok_or(Problem::NotFound)
+    let card = query::patient_card(&*state.parts.views, &patient)
+        .await
+        .map_err(viewed)?;
+    card.map(|card| (patient, card)).ok_or(Problem::NotFound)
 }

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::Request;
 use schemas::access::Role;
 use schemas::facts::AlertState;
+use schemas::registry::Register;
 use schemas::time::Span;
 use serde_json::{Value, json};
 
@@ -17,6 +18,11 @@ pub(super) async fn house() -> House {
         house.window(p, 1).await;
         house.alert(p, a, AlertState::Open).await;
         house.device(p, s).await;
+    }
+    for id in ["doctor", "d-other"] {
+        house
+            .registered(Register::Practitioners, id, json!({"name": "Awa Diop"}))
+            .await;
     }
     house.processed().await;
     house.settled().await;
@@ -44,10 +50,16 @@ async fn answers_have_the_agreed_shapes() {
                   first, last, quality, coverage";
     let alert = "id, patient_id, sensor_id, metric, rule, class, severity, state, retrospective, message, message_fr, \
                  value, limit, started_at, raised_at, acknowledged_at, acknowledged_by, resolved_at, history";
-    let sensor = "id, patient_id, state, liveness, liveness_since, battery_level, firmware_version, rssi, location_lat, \
+    let patient = "id, name, birth_date, sex, conditions, zone, care_team, registered, revision, ended, recorded_by, \
+                   recorded_at, last_heard";
+    let practitioner = "id, name, profession, speciality, organisation, zone, registered, revision, ended, \
+                        recorded_by, recorded_at";
+    let sensor = "id, kind, mac_address, protocol_type, place, zone, registered, revision, ended, recorded_by, \
+                  recorded_at, patient_id, state, liveness, liveness_since, battery_level, firmware_version, rssi, location_lat, \
                   location_lng, last_heartbeat, expected_every";
     for (path, list, shape) in [
-        ("/v1/patients", "patients", "id, last_heard"),
+        ("/v1/patients", "patients", patient),
+        ("/v1/practitioners", "practitioners", practitioner),
         ("/v1/patients/p-own/latest", "readings", reading),
         ("/v1/patients/p-own/readings", "readings", reading),
         (

@@ -99,11 +99,7 @@ pub(super) async fn set(
             limits.retain(|key, _| !TOLD.contains(&key.as_str()));
         }
     }
-    let thresholds = thresholds_from_json(&sent).map_err(|invalid| Problem::Invalid {
-        field: Some(invalid.field).filter(|field| !field.is_empty()),
-        detail: invalid.detail,
-        detail_fr: invalid.detail_fr,
-    })?;
+    let thresholds = thresholds_from_json(&sent)?;
     let fact = ThresholdsSet {
         thresholds,
         by: caller.principal.subject.clone(),

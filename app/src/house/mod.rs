@@ -62,6 +62,8 @@ pub struct Served {
     pub views: Views,
     /// Holds their projection still.
     pub gate: Arc<Gate>,
+    /// Who is registered.
+    pub registry: Arc<api::Registry>,
 }
 
 /// Views, wherever they are.

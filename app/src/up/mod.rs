@@ -117,7 +117,8 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         let views = behind.handle().spawn(async move { opening.open_views().await });
         let views = views.await.map_err(|e| Failure::because("the views", e))??;
         let gate = Arc::new(Gate::default());
-        house.served = Some(Served { views, gate });
+        let registry = api::Registry::new(Arc::clone(&house.log), views.store(), Arc::clone(&house.clock));
+        house.served = Some(Served { views, gate, registry });
     }
 
     let roles: Arc<Roles> = Arc::default();
@@ -224,13 +225,18 @@ fn api_state(
     running: &Arc<Running>,
     (board, stop): (Option<Arc<ProgressBoard>>, CancellationToken),
 ) -> Arc<api::State> {
-    let views: Arc<dyn ViewStore> = match &house.served {
-        Some(served) => served.views.store(),
-        None => Arc::new(NoViews),
+    let (views, registry) = match &house.served {
+        Some(served) => (served.views.store(), Arc::clone(&served.registry)),
+        None => {
+            let views: Arc<dyn ViewStore> = Arc::new(NoViews);
+            let registry = api::Registry::new(Arc::clone(&house.log), Arc::clone(&views), Arc::clone(&house.clock));
+            (views, registry)
+        }
     };
     api::State::new(api::Parts {
         log: Arc::clone(&house.log),
         views,
+        registry,
         catalogue: Arc::clone(&house.catalogue),
         keys: Arc::clone(keys),
         authenticate: Arc::clone(keys) as Arc<dyn Authenticate>,
