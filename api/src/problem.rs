@@ -130,6 +130,12 @@ impl Problem {
         }
     }
 
+    /// What to do about it, in English.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        self.sentences().0
+    }
+
     fn sentences(&self) -> (String, String) {
         let (english, french) = match self {
             Self::Invalid { detail, detail_fr, .. } => return (detail.clone(), detail_fr.clone()),

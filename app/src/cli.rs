@@ -39,6 +39,8 @@ pub enum Command {
     Topics(TopicsCommand),
     /// Send simulated patients or a recording to a door.
     Simulate(Box<crate::simulate::Options>),
+    /// Register patients, practitioners and sensors from a file.
+    Import(crate::import::Options),
     /// Show or change what processors go by.
     #[command(subcommand)]
     Policy(PolicyCommand),

@@ -11,6 +11,7 @@ pub mod control;
 pub mod doctor;
 pub mod failure;
 pub mod house;
+pub mod import;
 pub mod killloop;
 pub mod logging;
 pub mod ready;
@@ -83,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         ),
         Command::Topics(command) => wait_for(commands::topics(command)),
         Command::Simulate(options) => wait_for(simulate::run(*options)),
+        Command::Import(options) => wait_for(import::run(options)),
         Command::Policy(command) => wait_for(commands::policy(command)),
         Command::Token(command) => token::run(command),
         Command::Doctor(options) => wait_for(doctor::run(options)),

@@ -18,22 +18,58 @@ use crate::house::dir::DataDir;
 /// # Errors
 /// [`Failure::Failed`] with the house's reason, or why it could not be asked.
 pub async fn ask(config: &Config, request: Request) -> Result<Value, Failure> {
-    let dir = DataDir::new(&config.data.dir);
-    match over_socket(&dir.socket(), &request).await {
-        Ok(Some(Reply::Done(value))) => Ok(value),
-        Ok(Some(Reply::Refused(why))) => Err(Failure::Failed(why)),
-        Ok(None) if config.log.url.is_empty() && !dir.has_log() => Err(Failure::Failed(format!(
-            "there is no log in {}: `fajma up --data {0}` makes one, or name another with --data",
-            dir.path().display()
-        ))),
-        Ok(None) => {
-            let house = House::open(config).await?;
-            house.answer(request).await.map_err(Failure::Failed)
+    let mut conversation = Conversation::new(config.clone());
+    let answer = conversation.ask(request).await;
+    conversation.close().await;
+    answer
+}
+
+/// Several questions to one house. A directory that had to be opened stays open until the end.
+#[derive(Debug)]
+pub struct Conversation {
+    config: Config,
+    opened: Option<House>,
+}
+
+impl Conversation {
+    /// Asks nothing yet.
+    #[must_use]
+    pub const fn new(config: Config) -> Self {
+        Self { config, opened: None }
+    }
+
+    /// Asks the server that runs on the directory, or the directory itself.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] with the house's reason, or why it could not be asked.
+    pub async fn ask(&mut self, request: Request) -> Result<Value, Failure> {
+        if let Some(house) = &self.opened {
+            return house.answer(request).await.map_err(Failure::Failed);
         }
-        Err(e) => Err(Failure::because(
-            format_args!("the server on {} does not answer", dir.path().display()),
-            e,
-        )),
+        let dir = DataDir::new(&self.config.data.dir);
+        match over_socket(&dir.socket(), &request).await {
+            Ok(Some(Reply::Done(value))) => Ok(value),
+            Ok(Some(Reply::Refused(why))) => Err(Failure::Failed(why)),
+            Ok(None) if self.config.log.url.is_empty() && !dir.has_log() => Err(Failure::Failed(format!(
+                "there is no log in {}: `fajma up --data {0}` makes one, or name another with --data",
+                dir.path().display()
+            ))),
+            Ok(None) => {
+                let house = self.opened.insert(House::open(&self.config).await?);
+                house.answer(request).await.map_err(Failure::Failed)
+            }
+            Err(e) => Err(Failure::because(
+                format_args!("the server on {} does not answer", dir.path().display()),
+                e,
+            )),
+        }
+    }
+
+    /// Closes what had to be opened.
+    pub async fn close(&mut self) {
+        if let Some(house) = self.opened.take() {
+            house.close().await;
+        }
     }
 }
 

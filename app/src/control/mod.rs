@@ -10,11 +10,12 @@ mod server;
 use std::path::PathBuf;
 
 use schemas::ids::PatientId;
+use schemas::registry::Register;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-pub use client::ask;
+pub use client::{Conversation, ask};
 pub use server::Door;
 
 /// What a command asks of the house.
@@ -47,6 +48,17 @@ pub enum Request {
     Verify,
     /// Rebuild windows, alerts and views from the journal.
     Replay(Replay),
+    /// Register what rows of a file say.
+    Import {
+        /// What they are.
+        register: Register,
+        /// The fields of each.
+        rows: Vec<Map<String, Value>>,
+        /// Who.
+        by: String,
+        /// Judge them, change nothing.
+        dry_run: bool,
+    },
     /// Throw the views away and make them again.
     RebuildViews,
 }
@@ -74,5 +86,5 @@ pub enum Reply {
     Refused(String),
 }
 
-/// The longest request, in bytes: a policy is a few kilobytes.
+/// The longest request, in bytes: a policy is a few kilobytes, rows come in batches of half of this.
 const LONGEST: u64 = 1 << 20;

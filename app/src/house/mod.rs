@@ -5,6 +5,7 @@
 mod bounded;
 pub mod dir;
 pub mod gate;
+mod import;
 pub mod policy;
 mod rebuild;
 mod replay;
@@ -51,6 +52,8 @@ pub struct House {
     pub served: Option<Served>,
     /// The policy in force, and how to change it.
     pub policy: Arc<policy::Keeper>,
+    /// Who is registered, where no server runs.
+    own: Arc<import::OwnRegistry>,
     /// One of the long commands at a time.
     busy: Arc<Mutex<()>>,
 }
@@ -118,6 +121,7 @@ impl House {
             views_options: config.views.options(),
             served: None,
             policy,
+            own: Arc::default(),
             busy: Arc::default(),
         })
     }
@@ -165,6 +169,12 @@ impl House {
                 let _one = self.alone()?;
                 self.replay(what).await
             }
+            Request::Import {
+                register,
+                rows,
+                by,
+                dry_run,
+            } => self.import(register, rows, (&by, dry_run)).await,
             Request::RebuildViews => {
                 let _one = self.alone()?;
                 self.rebuild_views().await
