@@ -10,7 +10,6 @@ use scylla::serialize::writers::{CellWriter, WrittenCellProof};
 use scylla::value::CqlValue;
 use smol_str::SmolStr;
 
-use super::blob;
 use crate::store::ViewError;
 use crate::view::{Cell, Column, Row, Type, View};
 
@@ -41,7 +40,7 @@ impl SerializeValue for Bind<'_> {
                 Cell::Int(n) | Cell::Time(Timestamp(n)) => writer.set_value(&n.to_be_bytes()),
                 Cell::Double(x) => writer.set_value(&x.to_be_bytes()),
                 Cell::Bool(b) => writer.set_value(&[u8::from(*b)]),
-                Cell::Blob(bytes) => writer.set_value(blob(bytes)),
+                Cell::Blob(bytes) => writer.set_value(bytes),
             },
         };
         written.map_err(SerializationError::new)

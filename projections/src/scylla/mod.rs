@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use eventlog::{Partition, Topic};
 use futures::{TryStreamExt, stream};
 use schemas::avro::Avro;
@@ -385,11 +384,6 @@ fn failed(error: ExecutionError) -> ViewError {
         )) => ViewError::Corrupt(format!("the store of views refuses a statement: {said}")),
         _ => ViewError::Unavailable(error.to_string()),
     }
-}
-
-/// Bytes as the driver wants them.
-fn blob(bytes: &Bytes) -> &[u8] {
-    bytes
 }
 
 #[cfg(test)]
