@@ -25,6 +25,9 @@ pub(super) struct Row {
 /// A row that can be judged, or its line and what is wrong with it.
 type Read = Result<Row, (u64, RefusedRow)>;
 
+/// Where in a text a row stands, and the register whose list it is in.
+type Place = (Range<usize>, Option<Register>);
+
 /// The rows of a file.
 pub(super) struct Rows {
     kind: Option<Register>,
@@ -40,7 +43,7 @@ enum Source {
     /// A whole text, and where in it rows stand, each with the list it is in.
     Json {
         text: String,
-        places: std::vec::IntoIter<(Range<usize>, Option<Register>)>,
+        places: std::vec::IntoIter<Place>,
         counted: (usize, u64),
     },
     Lines {
@@ -166,7 +169,7 @@ fn check(header: &[String], kind: Option<Register>) -> Result<(), String> {
 }
 
 /// Where the rows of a JSON text stand.
-fn places(text: &str) -> Result<Vec<(Range<usize>, Option<Register>)>, String> {
+fn places(text: &str) -> Result<Vec<Place>, String> {
     let place = |row: &RawValue| {
         // The row is borrowed from the text.
         let start = row.get().as_ptr() as usize - text.as_ptr() as usize;
