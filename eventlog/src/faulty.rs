@@ -10,7 +10,8 @@ use schemas::time::Timestamp;
 
 use crate::prng::Prng;
 use crate::{
-    Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Shelf, Topic, Work, Workspace,
+    Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Shelf, Topic, Work,
+    Workspace, check,
 };
 
 /// How often what goes wrong, in percent of the calls.
@@ -177,11 +178,7 @@ impl Workspace for Place {
     }
 
     async fn commit(&mut self, work: Work) -> Result<(), LogError> {
-        if self.broken {
-            return Err(LogError::Misuse(
-                "nothing may be committed after an error: claim again".to_owned(),
-            ));
-        }
+        check::unbroken(self.broken)?;
         self.broken = true;
         self.chance.before().await?;
         self.inner.commit(work).await?;

@@ -4,6 +4,7 @@
 //! tries to break. Records are bytes here; [`Batch`] decodes them once for everyone who reads the same stretch.
 
 mod batch;
+pub mod check;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -19,11 +20,13 @@ pub mod model;
 pub mod origin;
 #[cfg(feature = "conformance")]
 pub mod prng;
+mod shelf;
 mod topic;
 
 pub use batch::{Batch, Entry, Unreadable};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::LogError;
+pub use shelf::MemoryShelf;
 pub use topic::Topic;
 
 use std::fmt::Debug;

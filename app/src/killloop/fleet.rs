@@ -39,63 +39,52 @@ pub(super) struct Fleet {
 impl Fleet {
     /// Starts it.
     pub(super) async fn start(plan: &Plan) -> Result<Self, String> {
-        match &plan.shared {
-            None => {
-                let mut start = Start::new(plan, "up", plan.data.clone());
-                start.listen = Some("127.0.0.1:0".to_owned());
-                start.mqtt = Some("127.0.0.1:0".to_owned());
-                let running = start.run()?;
-                let (http, mqtt) = (running.http.clone(), running.mqtt.clone());
-                (start.listen, start.mqtt) = (Some(http.clone()), Some(mqtt.clone()));
-                let desk = http.clone();
-                let members = vec![Member {
-                    start,
-                    running,
-                    wakes: None,
-                }];
-                Ok(Self {
-                    members,
-                    http,
-                    mqtt,
-                    desk,
-                })
+        let roles: &[(&'static str, usize)] = match &plan.shared {
+            None => &[("up", 1)],
+            Some(shared) => {
+                prepare(plan, shared).await?;
+                &ROLES
             }
-            Some(shared) => Self::of_roles(plan, shared).await,
+        };
+        let mut fleet = Self {
+            members: Vec::new(),
+            http: String::new(),
+            mqtt: String::new(),
+            desk: String::new(),
+        };
+        for (role, count) in roles {
+            for n in 0..*count {
+                fleet.add(plan, role, n)?;
+            }
         }
+        Ok(fleet)
     }
 
-    async fn of_roles(plan: &Plan, shared: &Shared) -> Result<Self, String> {
-        prepare(plan, shared).await?;
-        let (mut members, mut http, mut mqtt, mut desk) = (Vec::new(), String::new(), String::new(), String::new());
-        for (role, count) in ROLES {
-            for n in 0..count {
-                let mut start = Start::new(plan, role, plan.data.join(format!("{role}-{n}")));
-                start.listen = Some("127.0.0.1:0".to_owned());
-                start.mqtt = (role == "ingest").then(|| "127.0.0.1:0".to_owned());
-                let running = start.run()?;
-                match role {
-                    "ingest" => {
-                        (http, mqtt) = (running.http.clone(), running.mqtt.clone());
-                        start.mqtt = Some(mqtt.clone());
-                    }
-                    "serve" => desk.clone_from(&running.http),
-                    _ => {}
-                }
-                // It comes back where it was.
-                start.listen = Some(running.http.clone());
-                members.push(Member {
-                    start,
-                    running,
-                    wakes: None,
-                });
-            }
+    /// Starts one more, which comes back where it was.
+    fn add(&mut self, plan: &Plan, role: &'static str, n: usize) -> Result<(), String> {
+        let data = match plan.shared {
+            None => plan.data.clone(),
+            Some(_) => plan.data.join(format!("{role}-{n}")),
+        };
+        let (takes, serves) = (matches!(role, "up" | "ingest"), matches!(role, "up" | "serve"));
+        let mut start = Start::new(plan, role, data);
+        start.listen = Some("127.0.0.1:0".to_owned());
+        start.mqtt = takes.then(|| "127.0.0.1:0".to_owned());
+        let running = start.run()?;
+        start.listen = Some(running.http.clone());
+        if takes {
+            (self.http, self.mqtt) = (running.http.clone(), running.mqtt.clone());
+            start.mqtt = Some(running.mqtt.clone());
         }
-        Ok(Self {
-            members,
-            http,
-            mqtt,
-            desk,
-        })
+        if serves {
+            self.desk.clone_from(&running.http);
+        }
+        self.members.push(Member {
+            start,
+            running,
+            wakes: None,
+        });
+        Ok(())
     }
 
     /// After a while something happens to one of them; what, in words.

@@ -195,9 +195,10 @@ struct Inside<'a> {
 
 /// The key that signs and checks tokens: made where a process does everything, else the installation's own.
 fn keys(config: &Config, house: &House, duties: Duties) -> Result<Keys, Failure> {
-    let path = match config.data.key.as_os_str().is_empty() {
-        true => house.dir.token_key(),
-        false => config.data.key.clone(),
+    let path = if config.data.key.as_os_str().is_empty() {
+        house.dir.token_key()
+    } else {
+        config.data.key.clone()
     };
     if duties == Duties::ALL {
         return Keys::load_or_create(&path).map_err(|e| Failure::Failed(e.to_string()));

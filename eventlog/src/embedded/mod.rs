@@ -139,12 +139,7 @@ impl EventLog for Embedded {
     }
 
     async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
-        if topic.is_derived() {
-            return Err(LogError::Misuse(format!(
-                "{} is written by its processor alone",
-                topic.name()
-            )));
-        }
+        topic.check_append()?;
         let mut bytes = 0;
         for record in &records {
             self.shared.log(topic, record.partition)?;
@@ -196,13 +191,7 @@ impl EventLog for Embedded {
         partition: Partition,
     ) -> Result<Box<dyn Workspace>, LogError> {
         self.shared.log(output, partition)?;
-        let named = (1..=200).contains(&processor.len()) && !processor.contains('\0');
-        if !output.is_derived() || !named {
-            return Err(LogError::Misuse(format!(
-                "{processor:?} cannot write {}",
-                output.name()
-            )));
-        }
+        output.check_claim(processor)?;
         self.shared.failure()?;
         let (answer, answered) = oneshot::channel();
         self.shared.ask(Request::Claim {
@@ -226,5 +215,55 @@ impl EventLog for Embedded {
 
     async fn reached(&self, output: Topic, partition: Partition) -> Result<Reached, LogError> {
         Ok(self.shared.log(output, partition)?.reached())
+    }
+}
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ManualClock;
+
+    /// Whoever were given a record whose end is not shown yet would be told, on going on, that there is no such place.
+    #[test]
+    fn no_record_can_be_had_before_its_end_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Embedded::open(dir.path(), Options::default(), Arc::new(ManualClock::default())).unwrap();
+        let shared = Arc::clone(&log.shared);
+        let partition = shared.log(Topic::Journal, 0).unwrap();
+        // While it is looked at, the writer can show no new end.
+        let shown = partition.view.borrow();
+        let appending = std::thread::spawn(move || {
+            let record = Append {
+                partition: 0,
+                key: Bytes::new(),
+                value: Bytes::from_static(b"new"),
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(log.append(Topic::Journal, vec![record])).unwrap()
+        });
+        // It stands at the door, with the tail in its hand: for as long as fifty looks in a row.
+        let mut held = 0;
+        while held < 50 {
+            match partition.try_tail() {
+                Some(mut tail) => {
+                    held = 0;
+                    assert!(
+                        tail.read(0, Limit::default()).is_none(),
+                        "given before its end is shown"
+                    );
+                }
+                None => held += 1,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(shown.bounds.end, 0);
+        drop(shown);
+        assert_eq!(appending.join().unwrap(), [0]);
+        assert!(partition.tail().read(0, Limit::default()).is_some());
+        assert_eq!(partition.bounds().end, 1);
     }
 }

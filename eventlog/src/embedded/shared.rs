@@ -37,6 +37,12 @@ impl Log {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The tail, where nobody holds it.
+    #[cfg(test)]
+    pub(super) fn try_tail(&self) -> Option<MutexGuard<'_, Tail>> {
+        self.tail.try_lock().ok()
+    }
+
     pub(super) fn bounds(&self) -> Bounds {
         self.view.borrow().bounds
     }
@@ -131,9 +137,8 @@ impl Shared {
 
     /// The partition, where there is one.
     pub(super) fn log(&self, topic: Topic, partition: Partition) -> Result<&Log, LogError> {
-        let there = partition < topic.partitions(self.layout.partitions);
-        let log = self.logs.get(self.slot(topic, partition)).filter(|_| there);
-        log.ok_or_else(|| LogError::Misuse(format!("{} has no partition {partition}", topic.name())))
+        self.layout.check(topic, partition)?;
+        Ok(&self.logs[self.slot(topic, partition)])
     }
 
     /// Whether a record is small enough.

@@ -13,7 +13,7 @@ use super::Shared;
 use super::queue::{Piece, Request, closed};
 use super::rows;
 use super::storage::{Direction, Space, Storage};
-use crate::{Checkpoint, LogError, Offset, Partition, Saving, Shelf, Stored, Topic, Work, Workspace};
+use crate::{Checkpoint, LogError, Offset, Partition, Saving, Shelf, Stored, Topic, Work, Workspace, check};
 
 /// A processor on a partition, whoever owns it.
 #[derive(Debug)]
@@ -67,27 +67,9 @@ impl Owned {
         }
     }
 
-    /// Whether the outputs are in order and ours.
-    fn check(&self, work: &Work) -> Result<(), LogError> {
-        let ours = self.shared.layout.incarnation;
-        for output in &work.outputs {
-            if output.origin.incarnation != ours {
-                return Err(LogError::OtherIncarnation {
-                    expected: output.origin.incarnation,
-                    found: ours,
-                });
-            }
-            self.shared.check_size(&output.key, &output.value)?;
-        }
-        if work.outputs.is_sorted_by(|a, b| a.origin < b.origin) {
-            Ok(())
-        } else {
-            Err(LogError::Misuse("outputs are not in origin order".to_owned()))
-        }
-    }
-
     async fn write(&mut self, work: Work) -> Result<(), LogError> {
-        self.check(&work)?;
+        let shared = &self.shared;
+        work.check(shared.layout.incarnation, |key, value| shared.check_size(key, value))?;
         if work.outputs.is_empty() && work.checkpoint.is_none() {
             // Nothing to be made durable: only more is known to have had its effect.
             if self.place.claims.load(Ordering::SeqCst) != self.epoch {
@@ -216,11 +198,7 @@ impl Workspace for Owned {
     }
 
     async fn commit(&mut self, work: Work) -> Result<(), LogError> {
-        if self.broken {
-            return Err(LogError::Misuse(
-                "nothing may be committed after an error: claim again".to_owned(),
-            ));
-        }
+        check::unbroken(self.broken)?;
         // Also broken where the caller stops waiting halfway.
         self.broken = true;
         self.write(work).await?;

@@ -42,6 +42,9 @@ use progress::Progress;
 use pulse::Pulse;
 use tail::{Tail, Tails};
 
+/// After so long without a record the brokers are asked whether there is one.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+
 /// The log.
 pub struct Kafka(Arc<Inner>);
 
@@ -100,22 +103,12 @@ impl Kafka {
     /// # Errors
     /// [`LogError::Unavailable`].
     pub async fn clean(&self, output: Topic, partition: Partition) -> Result<usize, LogError> {
-        self.0.check(output, partition)?;
+        self.0.layout.check(output, partition)?;
         cleaning::clean(&self.0, output, partition).await
     }
 }
 
 impl Inner {
-    fn check(&self, topic: Topic, partition: Partition) -> Result<(), LogError> {
-        if partition < topic.partitions(self.layout.partitions) {
-            return Ok(());
-        }
-        Err(LogError::Misuse(format!(
-            "{} has no partition {partition}",
-            topic.name()
-        )))
-    }
-
     fn check_size(&self, key: &[u8], value: &[u8]) -> Result<(), LogError> {
         let (bytes, limit) = (key.len() + value.len(), self.options.max_record_bytes);
         if bytes > limit {
@@ -145,7 +138,7 @@ impl Inner {
 
     /// The tail of a partition, which is followed from the first question on.
     async fn tail(&self, topic: Topic, partition: Partition) -> Result<Arc<Tail>, LogError> {
-        self.check(topic, partition)?;
+        self.layout.check(topic, partition)?;
         if let Some(tail) = self.tails.get(topic, partition) {
             return Ok(tail);
         }
@@ -180,14 +173,9 @@ impl EventLog for Kafka {
 
     async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
         let inner = &self.0;
-        if topic.is_derived() {
-            return Err(LogError::Misuse(format!(
-                "{} is written by its processor alone",
-                topic.name()
-            )));
-        }
+        topic.check_append()?;
         for record in &records {
-            inner.check(topic, record.partition)?;
+            inner.layout.check(topic, record.partition)?;
             inner.check_size(&record.key, &record.value)?;
         }
         let name = inner.options.topic(topic);
@@ -227,17 +215,26 @@ impl EventLog for Kafka {
     }
 
     async fn wait(&self, topic: Topic, partition: Partition, from: Offset) -> Result<(), LogError> {
-        let tail = self.0.tail_with(topic, partition, from).await?;
-        tail.wait(from).await
+        loop {
+            let tail = self.0.tail_with(topic, partition, from).await?;
+            // The brokers are asked now and then: where they have more than comes, the next read says so.
+            match tokio::time::timeout(ASK_AFTER, tail.wait(from)).await {
+                Ok(came) => return came,
+                Err(_) => tail.know(self.0.watermarks(topic, partition).await?),
+            }
+            if tail.end_known() > from {
+                return Ok(());
+            }
+        }
     }
 
     async fn bounds(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError> {
-        self.0.check(topic, partition)?;
+        self.0.layout.check(topic, partition)?;
         self.0.watermarks(topic, partition).await
     }
 
     async fn offset_at(&self, topic: Topic, partition: Partition, at: Timestamp) -> Result<Offset, LogError> {
-        self.0.check(topic, partition)?;
+        self.0.layout.check(topic, partition)?;
         let (name, timeout) = (self.0.options.topic(topic), self.0.options.timeout);
         // Kafka counts milliseconds.
         let millis = at.0.div_euclid(1000) + i64::from(at.0.rem_euclid(1000) > 0);
@@ -266,19 +263,14 @@ impl EventLog for Kafka {
         output: Topic,
         partition: Partition,
     ) -> Result<Box<dyn Workspace>, LogError> {
-        self.0.check(output, partition)?;
-        if !output.is_derived() || processor.is_empty() {
-            return Err(LogError::Misuse(format!(
-                "{processor:?} cannot write {}",
-                output.name()
-            )));
-        }
+        self.0.layout.check(output, partition)?;
+        output.check_claim(processor)?;
         let place = place::claim(&self.0, processor, output, partition).await?;
         Ok(Box::new(place))
     }
 
     async fn reached(&self, output: Topic, partition: Partition) -> Result<Reached, LogError> {
-        self.0.check(output, partition)?;
+        self.0.layout.check(output, partition)?;
         Ok(self.0.progress.of((output, partition)))
     }
 }

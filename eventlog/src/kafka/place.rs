@@ -1,7 +1,6 @@
 //! A processor's place, by the origin rule.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,14 +13,12 @@ use super::produce::{Message, Sender};
 use super::{Inner, cleaning, states};
 use crate::origin::Restore;
 use crate::{
-    Checkpoint, Limit, LogError, Offset, Output, Partition, Reached, Saving, Shelf, Stored, Topic, Work, Workspace,
+    Checkpoint, Limit, LogError, MemoryShelf, Offset, Output, Partition, Reached, Saving, Shelf, Stored, Topic, Work,
+    Workspace, check,
 };
 
 /// How many of the last conclusions are looked at for the greatest origin: a late writer may stand behind it.
 const LAST: i64 = 512;
-
-/// States by key.
-type States = RwLock<BTreeMap<SmolStr, Stored>>;
 
 pub(super) struct Place {
     inner: Arc<Inner>,
@@ -31,7 +28,7 @@ pub(super) struct Place {
     sender: Arc<Sender>,
     /// Whose life this is: part of the keys of what it saves.
     writer: Arc<str>,
-    states: Arc<States>,
+    states: MemoryShelf,
     position: Offset,
     context: Bytes,
     last: Option<Origin>,
@@ -81,7 +78,7 @@ pub(super) async fn claim(
         sender,
         writer,
         away,
-        states: Arc::new(RwLock::new(states)),
+        states: MemoryShelf::new(states),
         position,
         context,
         last,
@@ -116,26 +113,9 @@ async fn last_origin(inner: &Inner, output: Topic, partition: Partition) -> Resu
 }
 
 impl Place {
-    fn check(&self, work: &Work) -> Result<(), LogError> {
-        let ours = self.inner.layout.incarnation;
-        for output in &work.outputs {
-            if output.origin.incarnation != ours {
-                return Err(LogError::OtherIncarnation {
-                    expected: output.origin.incarnation,
-                    found: ours,
-                });
-            }
-            self.inner.check_size(&output.key, &output.value)?;
-        }
-        if work.outputs.is_sorted_by(|a, b| a.origin < b.origin) {
-            Ok(())
-        } else {
-            Err(LogError::Misuse("outputs are not in origin order".to_owned()))
-        }
-    }
-
     async fn write(&mut self, work: Work) -> Result<(), LogError> {
-        self.check(&work)?;
+        let inner = &self.inner;
+        work.check(inner.layout.incarnation, |key, value| inner.check_size(key, value))?;
         self.outputs(&work.outputs).await?;
         if let Some(last) = work.outputs.last()
             && self.last.as_ref().is_none_or(|known| last.origin > *known)
@@ -184,7 +164,7 @@ impl Place {
     /// States, then the position, each durable before the next; then the shelf shows them.
     fn saving(&self, checkpoint: Checkpoint) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
         let (inner, sender, name) = (Arc::clone(&self.inner), Arc::clone(&self.sender), self.name.clone());
-        let (states, partition, output) = (Arc::clone(&self.states), self.partition, self.output);
+        let (states, partition, output) = (self.states.clone(), self.partition, self.output);
         let (writer, journal) = (Arc::clone(&self.writer), inner.layout.incarnation);
         async move {
             let (topic, patience) = (inner.options.states(output), inner.options.commit_timeout);
@@ -213,7 +193,7 @@ impl Place {
             let position = states::position_value(journal, checkpoint.position, &checkpoint.context);
             let key = states::position_key(&name, &writer);
             within(patience, sender.send(std::iter::once(message(&key, &position)))).await?;
-            let mut shelf = states.write().unwrap_or_else(PoisonError::into_inner);
+            let mut shelf = states.states();
             for (key, stored) in checkpoint.states {
                 if past(&stored, checkpoint.position) {
                     shelf.remove(&key);
@@ -261,15 +241,11 @@ impl Workspace for Place {
     }
 
     fn shelf(&self) -> Arc<dyn Shelf> {
-        Arc::new(Restored(Arc::clone(&self.states)))
+        Arc::new(self.states.clone())
     }
 
     async fn commit(&mut self, work: Work) -> Result<(), LogError> {
-        if self.broken {
-            return Err(LogError::Misuse(
-                "nothing may be committed after an error: claim again".to_owned(),
-            ));
-        }
+        check::unbroken(self.broken)?;
         if self.inner.pulse.feel() != self.away {
             // Who took over has long gone on, and may have let go of what keeps our word harmless.
             self.broken = true;
@@ -288,37 +264,5 @@ impl Workspace for Place {
         }
         (self.position, self.context) = (checkpoint.position, checkpoint.context.clone());
         Ok(Box::pin(self.saving(checkpoint)))
-    }
-}
-
-/// States as of this owner's last checkpoint.
-struct Restored(Arc<States>);
-
-impl Shelf for Restored {
-    fn get(&self, key: &str) -> Result<Option<Stored>, LogError> {
-        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(states.get(key).cloned())
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
-        // A copy: `each` may come back to this shelf.
-        let states = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        states.into_iter().for_each(|(key, stored)| each(&key, stored));
-        Ok(())
-    }
-
-    fn visit_range(&self, from: &str, to: &str, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
-        if from >= to {
-            return Ok(());
-        }
-        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let range = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let found: Vec<_> = states
-            .range::<str, _>(range)
-            .map(|(k, s)| (k.clone(), s.clone()))
-            .collect();
-        drop(states);
-        found.into_iter().for_each(|(key, stored)| each(&key, stored));
-        Ok(())
     }
 }

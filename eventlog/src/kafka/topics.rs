@@ -138,9 +138,10 @@ pub(super) async fn look(options: &Options) -> Result<Found, LogError> {
             })
             .collect();
         let journal = options.topic(Topic::Journal);
-        let incarnation = match partitions.contains_key(&journal) {
-            true => Some(topic_id::of(&client, &journal, options.timeout)?),
-            false => None,
+        let incarnation = if partitions.contains_key(&journal) {
+            Some(topic_id::of(&client, &journal, options.timeout)?)
+        } else {
+            None
         };
         Ok(Found {
             partitions,

@@ -143,16 +143,6 @@ impl Model {
         cluster
     }
 
-    fn check(&self, topic: Topic, partition: Partition) -> Result<(), LogError> {
-        if partition < topic.partitions(self.0.layout.partitions) {
-            return Ok(());
-        }
-        Err(LogError::Misuse(format!(
-            "{} has no partition {partition}",
-            topic.name()
-        )))
-    }
-
     fn in_range(cluster: &Cluster, topic: Topic, partition: Partition, asked: Offset) -> Result<Bounds, LogError> {
         let bounds = cluster.bounds(topic, partition);
         if (bounds.start..=bounds.end).contains(&asked) {
@@ -185,14 +175,9 @@ impl EventLog for Model {
     }
 
     async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
-        if topic.is_derived() {
-            return Err(LogError::Misuse(format!(
-                "{} is written by its processor alone",
-                topic.name()
-            )));
-        }
+        topic.check_append()?;
         for record in &records {
-            self.check(topic, record.partition)?;
+            self.0.layout.check(topic, record.partition)?;
             check_size(&record.key, &record.value)?;
         }
         let now = self.0.clock.now();
@@ -208,7 +193,7 @@ impl EventLog for Model {
         from: Offset,
         limit: Limit,
     ) -> Result<Arc<Batch>, LogError> {
-        self.check(topic, partition)?;
+        self.0.layout.check(topic, partition)?;
         let cluster = self.tick();
         Self::in_range(&cluster, topic, partition, from)?;
         let entries = cluster.read(topic, partition, from, limit);
@@ -216,7 +201,7 @@ impl EventLog for Model {
     }
 
     async fn wait(&self, topic: Topic, partition: Partition, from: Offset) -> Result<(), LogError> {
-        self.check(topic, partition)?;
+        self.0.layout.check(topic, partition)?;
         let mut written = self.0.written.subscribe();
         loop {
             let bounds = Self::in_range(&self.cluster(), topic, partition, from)?;
@@ -229,12 +214,12 @@ impl EventLog for Model {
     }
 
     async fn bounds(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError> {
-        self.check(topic, partition)?;
+        self.0.layout.check(topic, partition)?;
         Ok(self.cluster().bounds(topic, partition))
     }
 
     async fn offset_at(&self, topic: Topic, partition: Partition, at: Timestamp) -> Result<Offset, LogError> {
-        self.check(topic, partition)?;
+        self.0.layout.check(topic, partition)?;
         Ok(self.cluster().first_since(topic, partition, at))
     }
 
@@ -244,13 +229,8 @@ impl EventLog for Model {
         output: Topic,
         partition: Partition,
     ) -> Result<Box<dyn Workspace>, LogError> {
-        self.check(output, partition)?;
-        if !output.is_derived() || processor.is_empty() {
-            return Err(LogError::Misuse(format!(
-                "{processor:?} cannot write {}",
-                output.name()
-            )));
-        }
+        self.0.layout.check(output, partition)?;
+        output.check_claim(processor)?;
         let mut cluster = self.tick();
         let claimed = cluster.claim(processor, output, partition);
         Self::in_range(&cluster, Topic::Journal, partition, claimed.position)?;
@@ -263,7 +243,7 @@ impl EventLog for Model {
     }
 
     async fn reached(&self, output: Topic, partition: Partition) -> Result<Reached, LogError> {
-        self.check(output, partition)?;
+        self.0.layout.check(output, partition)?;
         Ok(self.cluster().reached(output, partition))
     }
 }

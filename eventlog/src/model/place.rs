@@ -1,27 +1,22 @@
 //! A processor's place in the model.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::derived::Origin;
-use smol_str::SmolStr;
 
 use super::cluster::{Claimed, PlaceName};
 use super::{Model, Rules, check_size};
 use crate::origin::{self, Step};
-use crate::{LogError, Offset, Partition, Shelf, Stored, Topic, Work, Workspace};
-
-/// States by key.
-type States = RwLock<BTreeMap<SmolStr, Stored>>;
+use crate::{LogError, MemoryShelf, Offset, Partition, Shelf, Topic, Work, Workspace, check};
 
 #[derive(Debug)]
 pub(super) struct Place {
     model: Model,
     name: PlaceName,
     writer: u64,
-    states: Arc<States>,
+    states: MemoryShelf,
     position: Offset,
     context: Bytes,
     last: Option<Origin>,
@@ -42,7 +37,7 @@ impl Place {
                 partition,
             },
             writer: claimed.writer,
-            states: Arc::new(RwLock::new(claimed.states)),
+            states: MemoryShelf::new(claimed.states),
             position: claimed.position,
             context: claimed.context,
             last: claimed.last,
@@ -50,26 +45,8 @@ impl Place {
         }
     }
 
-    fn check(&self, work: &Work) -> Result<(), LogError> {
-        let ours = self.model.0.layout.incarnation;
-        for output in &work.outputs {
-            if output.origin.incarnation != ours {
-                return Err(LogError::OtherIncarnation {
-                    expected: output.origin.incarnation,
-                    found: ours,
-                });
-            }
-            check_size(&output.key, &output.value)?;
-        }
-        if work.outputs.is_sorted_by(|a, b| a.origin < b.origin) {
-            Ok(())
-        } else {
-            Err(LogError::Misuse("outputs are not in origin order".to_owned()))
-        }
-    }
-
     fn write(&mut self, work: Work) -> Result<(), LogError> {
-        self.check(&work)?;
+        work.check(self.model.0.layout.incarnation, |key, value| check_size(key, value))?;
         let reached = work.reached;
         let last = work.outputs.last().map(|output| output.origin.clone());
         let saved = work
@@ -88,8 +65,7 @@ impl Place {
         }
         if let Some((position, context, states)) = saved {
             (self.position, self.context) = (position, context);
-            let mut known = self.states.write().unwrap_or_else(PoisonError::into_inner);
-            known.extend(states);
+            self.states.states().extend(states);
         }
         Ok(())
     }
@@ -126,36 +102,13 @@ impl Workspace for Place {
     }
 
     fn shelf(&self) -> Arc<dyn Shelf> {
-        Arc::new(Restored(Arc::clone(&self.states)))
+        Arc::new(self.states.clone())
     }
 
     async fn commit(&mut self, work: Work) -> Result<(), LogError> {
-        if self.broken {
-            return Err(LogError::Misuse(
-                "nothing may be committed after an error: claim again".to_owned(),
-            ));
-        }
+        check::unbroken(self.broken)?;
         let done = self.write(work);
         self.broken = done.is_err();
         done
-    }
-}
-
-/// States as of this owner's last checkpoint.
-struct Restored(Arc<States>);
-
-impl Shelf for Restored {
-    fn get(&self, key: &str) -> Result<Option<Stored>, LogError> {
-        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(states.get(key).cloned())
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
-        // A copy: `each` may come back to this shelf.
-        let states = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for (key, stored) in states {
-            each(&key, stored);
-        }
-        Ok(())
     }
 }

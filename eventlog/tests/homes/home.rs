@@ -190,31 +190,3 @@ async fn a_full_queue_holds_up_who_comes_and_loses_nothing() {
     }
     assert_eq!(everything(&*log, Topic::Journal, 0).await.len(), 200);
 }
-
-/// More readers than cores, so that whoever writes is interrupted anywhere.
-#[tokio::test(flavor = "multi_thread", worker_threads = 12)]
-async fn whoever_reads_what_is_new_can_always_go_on_from_there() {
-    let Home { log, _dir, .. } = home(options());
-    const ALL: i64 = 12_000;
-    let readers: Vec<_> = (0..11)
-        .map(|_| {
-            let log = Arc::clone(&log);
-            tokio::spawn(async move {
-                let mut next = 0;
-                while next < ALL {
-                    let batch = log.read(Topic::Journal, 0, next, Limit::default()).await;
-                    match batch.unwrap_or_else(|e| panic!("going on from {next}: {e}")).next() {
-                        Some(after) => next = after,
-                        None => tokio::task::yield_now().await,
-                    }
-                }
-            })
-        })
-        .collect();
-    for _ in 0..ALL / 4 {
-        fill(&log, 4).await;
-    }
-    for reader in readers {
-        reader.await.expect("no place that was given is beyond the end");
-    }
-}

@@ -19,7 +19,6 @@ use bytes::Bytes;
 use eventlog::{Partition, Topic};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use schemas::avro::{self, Avro};
-use schemas::ids::EventId;
 
 use crate::key;
 use crate::store::{Change, Progress, Scan, ViewError, ViewStore};
@@ -96,7 +95,7 @@ impl EmbeddedViews {
                 KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes)
             })
             .map_err(failed)?;
-        let declared = declared();
+        let declared = views::declared(&views::ALL);
         match rows.get(DECLARED).map_err(failed)? {
             Some(stored) if *stored == declared.0 => {}
             Some(_) => return Err(ViewError::Outdated),
@@ -429,11 +428,4 @@ fn read_progress(topic: Topic, partition: Partition, bytes: &[u8]) -> Result<Pro
         })
     };
     read().map_err(|e| ViewError::Corrupt(format!("progress of {}/{partition}: {e}", topic.name())))
-}
-
-/// A hash of every declaration: rows of other declarations are not read.
-fn declared() -> EventId {
-    let texts: Vec<String> = views::ALL.iter().map(|view| format!("{view:?}")).collect();
-    let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
-    EventId::of("fajma.views", &parts)
 }

@@ -40,13 +40,6 @@ pub(super) struct Current {
     pub(super) declared: EventId,
 }
 
-/// A hash of every declaration: rows of other declarations are not read.
-pub(super) fn declared(views: &[&'static View]) -> EventId {
-    let texts: Vec<String> = views.iter().map(|view| format!("{view:?}")).collect();
-    let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
-    EventId::of("fajma.views", &parts)
-}
-
 /// Makes the keyspace and the tables of every view where they are missing, and compares those that are there. Doing it
 /// again changes nothing.
 ///
@@ -71,7 +64,7 @@ pub(super) async fn apply_views(
     for text in [made, cql::create_progress(keyspace), cql::create_current(keyspace)] {
         run(&session, &text).await?;
     }
-    let declared = declared(views);
+    let declared = views::declared(views);
     let generation = match find(&session, keyspace).await? {
         Some(current) if current.declared == declared => current.generation,
         Some(_) => return Err(ViewError::Outdated),

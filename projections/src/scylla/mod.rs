@@ -138,7 +138,7 @@ impl ScyllaViews {
         let views: Vec<&'static View> = crate::views::ALL.to_vec();
         let session = connect(&options).await?;
         let current = migrate::current(&session, &options.keyspace).await?;
-        if current.declared != migrate::declared(&views) {
+        if current.declared != crate::views::declared(&views) {
             return Err(ViewError::Outdated);
         }
         Self::with(session, options, current.generation, &views).await

@@ -43,7 +43,7 @@ pub async fn rebuild(log: Arc<dyn EventLog>, options: Options, run: runner::Opti
     migrate::make(&session, &options.keyspace, generation, &views).await?;
     let store: Arc<dyn ViewStore> = ScyllaViews::with(session, options.clone(), generation, &views).await?;
     runner::catch_up(log, store, run).await?;
-    let declared = migrate::declared(&views);
+    let declared = views::declared(&views);
     let session = connect(&options).await?;
     migrate::switch(&session, &options.keyspace, &Current { generation, declared }).await?;
     Ok(())

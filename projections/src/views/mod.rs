@@ -12,6 +12,7 @@ pub mod thresholds;
 pub mod windows;
 
 use schemas::derived::{Derived, Origin, Outcome};
+use schemas::ids::EventId;
 use schemas::journal::Recorded;
 use schemas::partition::murmur2;
 use schemas::refused::Rejection;
@@ -41,6 +42,14 @@ pub const ALL: [&View; 18] = [
     &thresholds::THRESHOLDS,
     &windows::WINDOWS,
 ];
+
+/// A hash of declarations: rows of other declarations are not read.
+#[must_use]
+pub fn declared(views: &[&'static View]) -> EventId {
+    let texts: Vec<String> = views.iter().map(|view| format!("{view:?}")).collect();
+    let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+    EventId::of("fajma.views", &parts)
+}
 
 /// Those whose rows are removed.
 pub const REMOVING: [&View; 1] = [&alerts::OPEN_ALERTS];

@@ -1,0 +1,86 @@
+//! Checkpointed states in memory, for homes that restore them from a topic.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use smol_str::SmolStr;
+
+use crate::{LogError, Shelf, Stored};
+
+/// States by key, as of their owner's last checkpoint. Clones are handles to the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryShelf(Arc<RwLock<BTreeMap<SmolStr, Stored>>>);
+
+impl MemoryShelf {
+    /// A shelf that holds these.
+    #[must_use]
+    pub fn new(states: BTreeMap<SmolStr, Stored>) -> Self {
+        Self(Arc::new(RwLock::new(states)))
+    }
+
+    /// The states, to be changed by a checkpoint.
+    pub fn states(&self) -> RwLockWriteGuard<'_, BTreeMap<SmolStr, Stored>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies: whoever is shown them may come back to this shelf.
+    fn copies(&self, from: Bound<&str>, to: Bound<&str>) -> Vec<(SmolStr, Stored)> {
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let range = states.range::<str, _>((from, to));
+        range.map(|(key, stored)| (key.clone(), stored.clone())).collect()
+    }
+}
+
+impl Shelf for MemoryShelf {
+    fn get(&self, key: &str) -> Result<Option<Stored>, LogError> {
+        let states = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(states.get(key).cloned())
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        let all = self.copies(Bound::Unbounded, Bound::Unbounded);
+        all.into_iter().for_each(|(key, stored)| each(&key, stored));
+        Ok(())
+    }
+
+    fn visit_range(&self, from: &str, to: &str, each: &mut dyn FnMut(&str, Stored)) -> Result<(), LogError> {
+        if from < to {
+            let some = self.copies(Bound::Included(from), Bound::Excluded(to));
+            some.into_iter().for_each(|(key, stored)| each(&key, stored));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_range_is_visited_in_order_and_its_states_may_be_asked_for_meanwhile() {
+        let stored = |n: i64| Stored {
+            applied: n,
+            value: Some(Bytes::new()),
+        };
+        let states = ["a", "b", "c", "d"]
+            .into_iter()
+            .zip(0..)
+            .map(|(key, n)| (key.into(), stored(n)));
+        let shelf = MemoryShelf::new(states.collect());
+        let visited = |from, to| {
+            let mut keys = Vec::new();
+            let done = shelf.visit_range(from, to, &mut |key, stored| {
+                assert!(shelf.get(key).is_ok_and(|again| again == Some(stored)));
+                keys.push(key.to_owned());
+            });
+            assert!(done.is_ok());
+            keys
+        };
+        assert_eq!(visited("b", "d"), ["b", "c"]);
+        assert_eq!(visited("d", "b"), [""; 0]);
+        assert_eq!(visited("", "~"), ["a", "b", "c", "d"]);
+    }
+}
