@@ -11,6 +11,8 @@ const RECORDS: &str = "fajma_ingest_records_total";
 const BYTES: &str = "fajma_ingest_bytes_total";
 const ACK: &str = "fajma_ingest_ack_seconds";
 const WAITS: &str = "fajma_ingest_waits_total";
+const HELD: &str = "fajma_ingest_held_seconds";
+const HELD_TOO_LONG: &str = "fajma_ingest_held_too_long_total";
 const TICKS: &str = "fajma_ticks_total";
 const TICKS_REFUSED: &str = "fajma_ticks_refused_total";
 
@@ -23,6 +25,16 @@ pub(crate) fn describe() {
         WAITS,
         Unit::Count,
         "Messages that waited because too much was on its way"
+    );
+    describe_histogram!(
+        HELD,
+        Unit::Seconds,
+        "How long messages waited for processors, by what they hold: live or past"
+    );
+    describe_counter!(
+        HELD_TOO_LONG,
+        Unit::Count,
+        "Messages recorded though processors were still behind"
     );
     describe_counter!(TICKS, Unit::Count, "Clock ticks appended");
     describe_counter!(
@@ -56,6 +68,14 @@ pub(crate) fn answered(door: Door, receipts: &[Receipt], took: Duration) {
 
 pub(crate) fn waited() {
     counter!(WAITS).increment(1);
+}
+
+pub(crate) fn held(live: bool, time: Duration) {
+    histogram!(HELD, "holds" => if live { "live" } else { "past" }).record(time);
+}
+
+pub(crate) fn held_too_long() {
+    counter!(HELD_TOO_LONG).increment(1);
 }
 
 pub(crate) fn ticked(n: u64) {

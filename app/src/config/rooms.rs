@@ -82,6 +82,10 @@ pub struct Intake {
     pub recent_ids: usize,
     /// The journal's newest records that are looked through at start.
     pub recalled_records: usize,
+    /// Records of a partition that may wait to be evaluated.
+    pub behind: usize,
+    /// How long a message waits for processors.
+    pub held_at_most: Time,
     /// What is kept of a refused message that the log does not take whole.
     pub rejected: Size,
     /// One record.
@@ -288,6 +292,8 @@ impl Intake {
             recent_ids: self.recent_ids,
             recalled_records: self.recalled_records,
             rejected_bytes: self.rejected.bytes(),
+            behind_records: self.behind,
+            held_at_most: self.held_at_most.0,
             bounds: ingest::Bounds {
                 record_bytes: self.record.bytes(),
                 records: self.records,

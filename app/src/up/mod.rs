@@ -156,7 +156,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         roles: &roles,
         behind: behind.handle(),
     };
-    let inside = start_roles(&within, &running, processing, projecting)?;
+    let inside = start_roles(&within, (&running, &intake), processing, projecting)?;
     let doors = CancellationToken::new();
     let api = api_state(&house, &keys, &running, (board, doors.clone()));
     let supervised = start_doors(

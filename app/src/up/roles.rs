@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ingest::ticker;
+use ingest::{Intake, ticker};
 use schemas::facts::TickedBy;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use crate::house::{House, Served};
 /// Starts the roles that are among the duties, and what every process has.
 pub(super) fn start_roles(
     inside: &Inside<'_>,
-    running: &Arc<Running>,
+    (running, intake): (&Arc<Running>, &Arc<Intake>),
     processing: processors::runner::Options,
     projecting: projections::runner::Options,
 ) -> Result<(Supervisor, CancellationToken), Failure> {
@@ -29,6 +29,7 @@ pub(super) fn start_roles(
     }
     if duties.ingest {
         tick(&mut supervisor, house, &stop);
+        pace(&mut supervisor, intake, &stop);
     }
     let (keeper, until) = (Arc::clone(&house.policy), stop.clone());
     supervisor.start("policy", stop.clone(), move || {
@@ -75,6 +76,17 @@ fn tick(supervisor: &mut Supervisor, house: &House, stop: &CancellationToken) {
         let (log, clock, until) = (Arc::clone(&log), Arc::clone(&clock), until.clone());
         async move {
             ticker::run(log, clock, TickedBy::Ingest, until).await;
+            Ok(())
+        }
+    });
+}
+
+fn pace(supervisor: &mut Supervisor, intake: &Arc<Intake>, stop: &CancellationToken) {
+    let (intake, until) = (Arc::clone(intake), stop.clone());
+    supervisor.start("pace", stop.clone(), move || {
+        let (intake, until) = (Arc::clone(&intake), until.clone());
+        async move {
+            intake.keep_pace(until).await;
             Ok(())
         }
     });

@@ -1,26 +1,30 @@
 //! What stands behind every door: verdicts go into the log, and nothing is answered before all of it is durable.
 
 mod memory;
+mod pace;
 mod recall;
 mod receipt;
 mod traffic;
 mod writing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use eventlog::{Append, Clock, EventLog, LogError, Offset, Topic};
+use eventlog::{Append, Clock, EventLog, LogError, Offset, Partition, Topic};
 use schemas::codec::Catalogue;
 use schemas::facts::Door;
 use schemas::policy::Policy;
 use schemas::refused::Rejection;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::accept::{self, Bounds, Context, Outcome, Rules, Verdict};
 use crate::metrics;
 use memory::{Known, Memory, Seen};
+use pace::{Pace, Urgency};
 pub use receipt::{Position, Receipt, Status, Tally};
 pub use traffic::DoorTraffic;
 use traffic::Traffic;
@@ -39,6 +43,10 @@ pub struct Limits {
     pub recalled_records: usize,
     /// Bytes of one refused message that are kept where the log takes no more.
     pub rejected_bytes: usize,
+    /// Records of one partition that may wait to be evaluated before senders wait for processors; 0 for any number.
+    pub behind_records: usize,
+    /// How long a message waits for processors at most.
+    pub held_at_most: Duration,
     /// How large records may be.
     pub bounds: Bounds,
 }
@@ -50,6 +58,8 @@ impl Default for Limits {
             recent_ids: 1 << 18,
             recalled_records: 1 << 20,
             rejected_bytes: 512 << 10,
+            behind_records: 4096,
+            held_at_most: Duration::from_secs(30),
             bounds: Bounds::default(),
         }
     }
@@ -68,6 +78,7 @@ pub struct Intake {
     limits: Limits,
     memory: Memory,
     room: Semaphore,
+    pace: Pace,
     traffic: Traffic,
 }
 
@@ -77,12 +88,13 @@ impl Intake {
     pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, policy: PolicyInForce, limits: Limits) -> Arc<Self> {
         metrics::describe();
         Arc::new(Self {
-            log,
             clock,
             policy,
             catalogue: Catalogue::builtin(),
             memory: Memory::new(limits.recent_ids),
             room: Semaphore::new((limits.bytes_in_flight / PERMIT).clamp(1, Semaphore::MAX_PERMITS)),
+            pace: Pace::new(log.layout().partitions, limits.behind_records, limits.held_at_most),
+            log,
             limits,
             traffic: Traffic::default(),
         })
@@ -148,6 +160,11 @@ impl Intake {
         self.make_durable(verdicts).instrument(span).await
     }
 
+    /// Looks how far processors are, so that doors go no faster, until `stop`. Where nobody looks, nobody is held.
+    pub async fn keep_pace(&self, stop: CancellationToken) {
+        self.pace.follow(&*self.log, stop).await;
+    }
+
     /// What came through each door since the process started.
     #[must_use]
     pub fn traffic(&self) -> Vec<DoorTraffic> {
@@ -160,11 +177,15 @@ impl Intake {
             return Ok(Vec::new());
         };
         let (mut facts, refused, mut receipts) = sort(verdicts, self.log.layout().partitions);
+        let _pace = self.pace.admit(per_partition(&facts), Urgency::of(&facts)).await;
         let encoded = writing::facts(&mut facts);
         let (rejected, refused_bytes) = writing::rejections(&refused, self.log.layout().partitions, usize::MAX);
         let _room = self.room_for(encoded + refused_bytes).await?;
         tokio::try_join!(self.append_facts(&mut facts), self.append_refused(rejected, &refused))?;
         for fact in facts {
+            if let Known::Appended(position) = fact.known {
+                self.pace.landed(position.partition, position.offset);
+            }
             receipt::fold(&mut receipts, fact);
         }
         self.traffic.answered(door, &receipts);
@@ -304,6 +325,18 @@ fn sort(verdicts: Vec<Verdict>, partitions: u16) -> (Vec<Pending>, Vec<Rejection
         }
     }
     (facts, refused, receipts)
+}
+
+/// How many records each partition gets, in order of partitions.
+fn per_partition(facts: &[Pending]) -> Vec<(Partition, usize)> {
+    let mut records: Vec<(Partition, usize)> = Vec::new();
+    for fact in facts {
+        match records.binary_search_by_key(&fact.partition, |r| r.0) {
+            Ok(at) => records[at].1 += 1,
+            Err(at) => records.insert(at, (fact.partition, 1)),
+        }
+    }
+    records
 }
 
 /// Gives facts that repeat another of the same message that one's place.

@@ -1,0 +1,328 @@
+//! Doors go no faster than processors: who sends more than can be evaluated waits for the answer, so that no alert
+//! stands behind a queue that only grows.
+//!
+//! Per partition, a message waits while more than so many records are recorded and not yet evaluated. Messages that hold
+//! nothing but the past wait at half of that, so that live values overtake a backlog that is being drained. A device's
+//! alarm never waits. Recording comes before evaluating: a processor that stands still (stopped, not running, starting)
+//! holds nobody up, and no message waits longer than [`Limits::held_at_most`](super::Limits::held_at_most).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use eventlog::{EventLog, Offset, Partition, Topic};
+use schemas::journal::Fact;
+use schemas::time::Span;
+use tokio::sync::{Mutex as Turn, Notify};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::Pending;
+use crate::metrics;
+
+/// How often it is looked how far processors are.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A processor that has not come on for so long is not waited for.
+const STANDS_STILL: Duration = Duration::from_secs(3);
+/// What was measured so long before it came is the past.
+const PAST: Span = Span::seconds(120);
+
+/// What a message is to those who wait for alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// It holds a device's alarm.
+    Alarm,
+    /// It holds something that was measured just now.
+    Live,
+    /// It holds nothing but the past.
+    Past,
+}
+
+impl Urgency {
+    pub(super) fn of(facts: &[Pending]) -> Self {
+        let envelopes = || facts.iter().map(|fact| &fact.envelope);
+        if envelopes().any(|e| matches!(e.fact, Fact::DeviceAlarm(_))) {
+            Self::Alarm
+        } else if envelopes().any(|e| e.received_at - e.measured_at <= PAST) {
+            Self::Live
+        } else {
+            Self::Past
+        }
+    }
+}
+
+/// How far a partition is recorded, and evaluated.
+#[derive(Debug, Default)]
+struct Place {
+    /// One past the last record that this process knows of.
+    end: Offset,
+    /// Records of this process on their way into the log.
+    coming: i64,
+    /// How far each processor is, and when it last came on.
+    readers: Vec<(Topic, Offset, Option<Instant>)>,
+}
+
+impl Place {
+    /// Records that wait to be evaluated by the slowest processor that comes on.
+    fn behind(&self, now: Instant) -> i64 {
+        let moves = |moved: Option<Instant>| moved.is_some_and(|at| now.duration_since(at) < STANDS_STILL);
+        let slowest = self.readers.iter().filter(|r| moves(r.2)).map(|r| r.1).min();
+        slowest.map_or(0, |reached| self.end.saturating_sub(reached).max(0) + self.coming)
+    }
+
+    fn reached(&mut self, topic: Topic, reached: Offset, now: Instant) {
+        let end = self.end;
+        match self.readers.iter_mut().find(|reader| reader.0 == topic) {
+            Some((_, known, moved)) => {
+                if *known != reached || reached >= end {
+                    (*known, *moved) = (reached, Some(now));
+                }
+            }
+            None => self.readers.push((topic, reached, (reached >= end).then_some(now))),
+        }
+    }
+}
+
+/// One partition.
+#[derive(Debug, Default)]
+struct Lane {
+    place: Mutex<Place>,
+    /// Who waits is served in the order of coming: live values apart from the past.
+    live: Turn<()>,
+    past: Turn<()>,
+    came_on: Notify,
+}
+
+impl Lane {
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for so many records where fewer than `limit` wait.
+    fn enter(&self, records: usize, limit: i64) -> bool {
+        let mut place = self.place();
+        let room = place.behind(Instant::now()) < limit;
+        if room {
+            place.coming += counted(records);
+        }
+        room
+    }
+}
+
+fn counted(records: usize) -> i64 {
+    i64::try_from(records).unwrap_or(i64::MAX)
+}
+
+/// The pace of all doors of one process.
+#[derive(Debug)]
+pub(super) struct Pace {
+    limit: i64,
+    held_at_most: Duration,
+    lanes: Vec<Lane>,
+}
+
+/// Room for a message, until its records are in the log or given up.
+#[derive(Debug)]
+pub(super) struct Admitted<'a> {
+    pace: &'a Pace,
+    records: Vec<(Partition, usize)>,
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        for (partition, records) in &self.records {
+            if let Some(lane) = self.pace.lanes.get(usize::from(*partition)) {
+                lane.place().coming -= counted(*records);
+            }
+        }
+    }
+}
+
+impl Pace {
+    /// `limit`: records of a partition that may wait to be evaluated; 0 for any number.
+    pub(super) fn new(partitions: u16, limit: usize, held_at_most: Duration) -> Self {
+        Self {
+            limit: if limit == 0 { i64::MAX } else { counted(limit) },
+            held_at_most,
+            lanes: (0..partitions).map(|_| Lane::default()).collect(),
+        }
+    }
+
+    /// Waits until there is room for a message's records (so many each partition, in order of partitions).
+    pub(super) async fn admit(&self, records: Vec<(Partition, usize)>, urgency: Urgency) -> Admitted<'_> {
+        let mut admitted = Admitted {
+            pace: self,
+            records: Vec::with_capacity(records.len()),
+        };
+        if urgency == Urgency::Alarm || self.limit == i64::MAX {
+            return admitted;
+        }
+        let deadline = Instant::now() + self.held_at_most;
+        for (partition, records) in records {
+            let Some(lane) = self.lanes.get(usize::from(partition)) else {
+                continue;
+            };
+            let entering = self.enter(lane, records, urgency);
+            if tokio::time::timeout_at(deadline, entering).await.is_err() {
+                metrics::held_too_long();
+                break;
+            }
+            admitted.records.push((partition, records));
+        }
+        admitted
+    }
+
+    async fn enter(&self, lane: &Lane, records: usize, urgency: Urgency) {
+        let (turn, limit) = match urgency {
+            Urgency::Past => (&lane.past, (self.limit / 2).max(1)),
+            Urgency::Live | Urgency::Alarm => (&lane.live, self.limit),
+        };
+        if let Ok(_mine) = turn.try_lock()
+            && lane.enter(records, limit)
+        {
+            return;
+        }
+        let began = Instant::now();
+        let _mine = turn.lock().await;
+        loop {
+            let mut came_on = std::pin::pin!(lane.came_on.notified());
+            came_on.as_mut().enable();
+            if lane.enter(records, limit) {
+                break;
+            }
+            came_on.await;
+        }
+        metrics::held(urgency == Urgency::Live, began.elapsed());
+    }
+
+    /// A record is in the log.
+    pub(super) fn landed(&self, partition: Partition, offset: Offset) {
+        if let Some(lane) = self.lanes.get(usize::from(partition)) {
+            let mut place = lane.place();
+            place.end = place.end.max(offset.saturating_add(1));
+        }
+    }
+
+    /// Looks how far processors are, until `stop`.
+    pub(super) async fn follow(&self, log: &dyn EventLog, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = look.tick() => {}
+            }
+            for (partition, lane) in (0_u16..).zip(&self.lanes) {
+                for topic in Topic::ALL.into_iter().filter(|topic| topic.is_derived()) {
+                    // What cannot be asked does not come on.
+                    if let Ok(reached) = log.reached(topic, partition).await {
+                        lane.place().reached(topic, reached.journal, Instant::now());
+                    }
+                }
+                lane.came_on.notify_waiters();
+            }
+        }
+        // Nobody looks any more: nobody is held.
+        for lane in &self.lanes {
+            lane.place().readers.clear();
+            lane.came_on.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 100;
+
+    fn pace() -> Pace {
+        Pace::new(2, LIMIT, Duration::from_secs(30))
+    }
+
+    /// Processors of a partition are so far.
+    fn reached(pace: &Pace, partition: usize, offset: Offset) {
+        let lane = &pace.lanes[partition];
+        for topic in [Topic::Windows, Topic::Alerts] {
+            lane.place().reached(topic, offset, Instant::now());
+        }
+        lane.came_on.notify_waiters();
+    }
+
+    async fn admitted(pace: &Pace, partition: Partition, urgency: Urgency) -> bool {
+        let admit = pace.admit(vec![(partition, 10)], urgency);
+        tokio::time::timeout(Duration::from_millis(1), admit).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_more_than_is_evaluated_waits_and_goes_on_when_processors_do() {
+        let pace = pace();
+        reached(&pace, 0, 0);
+        assert!(admitted(&pace, 0, Urgency::Live).await);
+        pace.landed(0, 99);
+        assert!(!admitted(&pace, 0, Urgency::Live).await, "100 wait");
+        assert!(admitted(&pace, 1, Urgency::Live).await, "another partition has room");
+        assert!(admitted(&pace, 0, Urgency::Alarm).await, "an alarm never waits");
+        let (waiting, ()) = tokio::join!(pace.admit(vec![(0, 10)], Urgency::Live), async {
+            tokio::task::yield_now().await;
+            reached(&pace, 0, 1);
+        });
+        assert_eq!(waiting.records, [(0, 10)]);
+        assert!(!admitted(&pace, 0, Urgency::Live).await, "99 wait and 10 are coming");
+        drop(waiting);
+        assert!(admitted(&pace, 0, Urgency::Live).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn live_values_overtake_a_backlog() {
+        let pace = pace();
+        reached(&pace, 0, 0);
+        pace.landed(0, 49);
+        assert!(!admitted(&pace, 0, Urgency::Past).await);
+        assert!(admitted(&pace, 0, Urgency::Live).await);
+        let (past, live) = (
+            pace.admit(vec![(0, 10)], Urgency::Past),
+            admitted(&pace, 0, Urgency::Live),
+        );
+        tokio::pin!(past);
+        tokio::select! {
+            biased;
+            _ = &mut past => panic!("the backlog came first"),
+            live = live => assert!(live, "not even behind a backlog that came before"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_processor_that_stands_still_holds_nobody_up() {
+        let pace = pace();
+        assert!(admitted(&pace, 0, Urgency::Live).await, "none was ever seen");
+        pace.landed(0, 5_000);
+        reached(&pace, 0, 0);
+        assert!(admitted(&pace, 0, Urgency::Live).await, "it has not come on yet");
+        reached(&pace, 0, 10);
+        assert!(!admitted(&pace, 0, Urgency::Live).await, "it comes on");
+        tokio::time::sleep(STANDS_STILL).await;
+        reached(&pace, 0, 10);
+        assert!(admitted(&pace, 0, Urgency::Live).await, "it stands still");
+        pace.lanes[0].place().reached(Topic::Alerts, 20, Instant::now());
+        assert!(!admitted(&pace, 0, Urgency::Live).await, "one of them comes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_waits_for_ever() {
+        let pace = pace();
+        reached(&pace, 0, 0);
+        pace.landed(0, 5_000);
+        let slow = async {
+            for offset in 0.. {
+                reached(&pace, 0, offset);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let began = Instant::now();
+        tokio::select! {
+            () = slow => {}
+            admitted = pace.admit(vec![(0, 10)], Urgency::Live) => assert!(admitted.records.is_empty()),
+        }
+        assert_eq!(began.elapsed().as_secs(), 30);
+    }
+}
