@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::Latencies;
 use crate::load::Door;
+use crate::probe::Probed;
 use crate::run::{Figures, Phases, Plan};
 
 /// A sensor that promises nothing else speaks every 30 s: the live rate that replays are compared with.
@@ -73,6 +74,9 @@ const BY_DOOR: &[Row] = &[
     ("conclusions written per reading", "", |p| {
         format!("{:.2}", p.sustained.conclusions)
     }),
+    ("- reading to alert on WebSocket, p50 / p99 / max", "", |p| {
+        probes(&p.sustained.alerts)
+    }),
     ("open loop, readings/s", "70 % of sustained", |p| count(p.steady.rate)),
     ("- server CPU s per million readings", "", |p| {
         format!("{:.1}", p.steady.cpu_per_million)
@@ -86,16 +90,7 @@ const BY_DOOR: &[Row] = &[
     (
         "- reading to alert on WebSocket, p50 / p99 / max",
         "p50 <= 5 ms, p99 <= 20 ms",
-        |p| {
-            let probes = &p.steady.alerts;
-            let missing = probes.sent as u64 - probes.latencies.len();
-            let missing = if missing > 0 {
-                format!(", {missing} of {} missing", probes.sent)
-            } else {
-                String::new()
-            };
-            spread(&probes.latencies) + &missing
-        },
+        |p| probes(&p.steady.alerts),
     ),
     ("- all rooms done after the end of load", "", |p| time(p.steady.drain)),
     ("peak memory so far, MB", "<= 300", |p| {
@@ -150,6 +145,16 @@ fn spread(latencies: &Latencies) -> String {
     format!("{} / {} / {}", at(0.5), at(0.99), at(1.0))
 }
 
+fn probes(probes: &Probed) -> String {
+    let missing = probes.sent as u64 - probes.latencies.len();
+    let missing = if missing > 0 {
+        format!(", {missing} of {} missing", probes.sent)
+    } else {
+        String::new()
+    };
+    spread(&probes.latencies) + &missing
+}
+
 fn time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds >= 1.0 {
@@ -162,7 +167,6 @@ fn time(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::Probed;
     use crate::run::{Steady, Sustained};
     use crate::world::World;
     use crate::{latencies, note};
@@ -195,6 +199,10 @@ mod tests {
                 queryable: 90_000.0,
                 cpu_per_million: 12.5,
                 conclusions: 0.4,
+                alerts: Probed {
+                    sent: 1,
+                    latencies: latencies().unwrap(),
+                },
             },
             steady: Steady {
                 rate: 63_000.0,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::counters::Counters;
 use crate::http::Connection;
-use crate::load::{Door, Load, Numbers, Pace};
+use crate::load::{Door, Load, Numbers, Pace, Sent};
 use crate::probe::{self, Probed};
 use crate::server::{Server, Start};
 use crate::world::World;
@@ -61,6 +61,8 @@ pub struct Sustained {
     pub cpu_per_million: f64,
     /// Conclusions written per reading: windows, alerts, states of devices.
     pub conclusions: f64,
+    /// From a reading to its alert, while more comes than can be evaluated.
+    pub alerts: Probed,
 }
 
 /// An open-loop phase.
@@ -216,8 +218,9 @@ impl Bench<'_> {
             process::cpu_seconds(self.server.pid())?,
         );
         let began = Instant::now();
-        let sent = self.load(door, Pace::Closed, self.plan.closed).run(&self.numbers)?;
-        let after = self.judged(&before, sent.acknowledged)?;
+        let load = self.load(door, Pace::Closed, self.plan.closed);
+        let (sent, alerts) = self.probed(&load)?;
+        let after = self.judged(&before, sent.acknowledged + 2 * alerts.sent as u64)?;
         let followed = self.followed()?;
         let used = process::cpu_seconds(self.server.pid())? - cpu;
         let rate = |records: u64, took: Duration| records as f64 / took.as_secs_f64();
@@ -228,6 +231,17 @@ impl Bench<'_> {
             queryable: rate(sent.acknowledged, followed.queryable - began),
             cpu_per_million: used * 1e6 / sent.acknowledged as f64,
             conclusions: self.concluded_since(&before)? / sent.acknowledged as f64,
+            alerts,
+        })
+    }
+
+    /// Sends the load, and probes beside it.
+    fn probed(&self, load: &Load) -> Result<(Sent, Probed)> {
+        let first = self.probes.fetch_add(1 << 20, std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let probing = scope.spawn(|| probe::run(load, first, self.plan.probes));
+            let sent = load.run(&self.numbers)?;
+            Ok((sent, probing.join().map_err(|_| "the probes' thread panicked")??))
         })
     }
 
@@ -241,12 +255,7 @@ impl Bench<'_> {
             process::cpu_seconds(self.server.pid())?,
         );
         let load = self.load(door, Pace::Open(rate), self.plan.open);
-        let first = self.probes.fetch_add(1 << 20, std::sync::atomic::Ordering::Relaxed);
-        let (sent, alerts) = std::thread::scope(|scope| -> Result<_> {
-            let probing = scope.spawn(|| probe::run(&load, first, self.plan.probes));
-            let sent = load.run(&self.numbers)?;
-            Ok((sent, probing.join().map_err(|_| "the probes' thread panicked")??))
-        })?;
+        let (sent, alerts) = self.probed(&load)?;
         let ended = Instant::now();
         self.judged(&before, sent.acknowledged + 2 * alerts.sent as u64)?;
         let followed = self.followed()?;

@@ -4,6 +4,7 @@ mod bad_messages;
 mod commands;
 mod house;
 mod killing;
+mod pace;
 mod patients;
 mod readme;
 mod recorded;
