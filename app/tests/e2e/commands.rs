@@ -1,7 +1,5 @@
 //! Commands beside a running server, and without one.
 
-use std::process::Command;
-
 use app::control::{Replay, Request, ask};
 use app::simulate::course::Scenario;
 use app::simulate::delivery::{Delivery, Target};
@@ -10,17 +8,7 @@ use eventlog::{Clock, SystemClock};
 use schemas::time::Span;
 use serde_json::{Value, json};
 
-use super::house::{House, PATIENCE, ago, config, heart_rate, with_rule};
-
-fn fajma(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_fajma"))
-        .args(arguments)
-        .env_remove("FAJMA_TOKEN")
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
+use super::house::{House, PATIENCE, ago, config, fajma, heart_rate, with_rule};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_verify_and_replay_work_beside_a_running_server_and_without_one() {

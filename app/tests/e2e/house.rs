@@ -2,6 +2,7 @@
 //! `FAJMA_TEST_KAFKA=host:port` and `FAJMA_TEST_CQL=host:port` are set, with its log and views there.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use app::client;
@@ -129,6 +130,17 @@ impl House {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Runs the program to its end: status, standard output, standard error.
+pub(super) fn fajma(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_fajma"))
+        .args(arguments)
+        .env_remove("FAJMA_TOKEN")
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 pub(super) fn principal(role: Role) -> Principal {

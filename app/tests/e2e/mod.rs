@@ -3,6 +3,7 @@
 mod bad_messages;
 mod commands;
 mod house;
+mod importing;
 mod killing;
 mod pace;
 mod patients;
