@@ -19,18 +19,25 @@ use crate::state::State;
 pub(crate) struct Done {
     /// Where it stands in the journal: send it as `Fajma-Read-After` to see what came of it.
     #[schema(example = "journal:3:4711")]
-    position: String,
+    pub(crate) position: String,
 }
 
 /// Appends a fact about `key`; returns once it is durable.
 pub(crate) async fn record(state: &State, key: Key, fact: Fact) -> Result<Done, Problem> {
+    recorded(state, key, fact).await.map(|(done, _)| done)
+}
+
+/// The same, with the place in the journal.
+pub(crate) async fn recorded(state: &State, key: Key, fact: Fact) -> Result<(Done, Position), Problem> {
     let append = append(key, fact, state.now(), state.parts.log.layout().partitions);
     let partition = append.partition;
     let offsets = state.parts.log.append(Topic::Journal, vec![append]).await?;
     let offset = offsets.first().copied().ok_or(Problem::Internal)?;
-    Ok(Done {
-        position: Position { partition, offset }.to_string(),
-    })
+    let position = Position { partition, offset };
+    let done = Done {
+        position: position.to_string(),
+    };
+    Ok((done, position))
 }
 
 /// A fact about `key`, decided now, as it goes into the journal.

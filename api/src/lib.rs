@@ -5,6 +5,7 @@
 
 mod auth;
 mod command;
+mod consultations;
 mod layers;
 mod live;
 mod metrics;

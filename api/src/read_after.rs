@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often progress is looked at: views are a few milliseconds behind, and waiting callers are few.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The topics whose views follow from the journal.
-const FOLLOWING: [Topic; 3] = [Topic::Windows, Topic::Alerts, Topic::Devices];
+const FOLLOWING: [Topic; 4] = [Topic::Windows, Topic::Alerts, Topic::Devices, Topic::Consultations];
 
 /// A place in the journal, written `journal:<partition>:<offset>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

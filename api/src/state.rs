@@ -11,6 +11,7 @@ use schemas::codec::Catalogue;
 use schemas::time::{Span, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use crate::consultations::Desk;
 use crate::live::Hub;
 use crate::operations::Operations;
 use crate::registry::Registry;
@@ -54,6 +55,7 @@ pub struct State {
     pub(crate) logins: Once,
     pub(crate) tickets: Once,
     pub(crate) hub: Hub,
+    pub(crate) consultations: Desk,
 }
 
 impl fmt::Debug for State {
@@ -77,6 +79,7 @@ impl State {
             logins: Once::new("fajma.login", LOGIN_LINK, 1000),
             tickets: Once::new("fajma.ticket", TICKET, 10_000),
             hub,
+            consultations: Desk::default(),
             parts,
         })
     }

@@ -18,10 +18,10 @@ use schemas::access::{Principal, Role};
 use schemas::codec::{self, Catalogue};
 use schemas::derived::{Derived, Origin, Outcome};
 use schemas::facts::{
-    AlertChange, AlertChanged, AlertClass, AlertState, DeviceChanged, Door, Liveness, Reading, SensorState, Severity,
-    WindowRevised, WindowSize, WindowStatus,
+    AlertChange, AlertChanged, AlertClass, AlertState, ConsultationPlanned, DeviceChanged, Door, Liveness, Reading,
+    SensorState, Severity, WindowRevised, WindowSize, WindowStatus,
 };
-use schemas::ids::{AlertId, EventId, Key, PatientId, SensorId};
+use schemas::ids::{AlertId, ConsultationId, EventId, Key, PatientId, SensorId, StaffId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
 use schemas::metric::Metric;
 use schemas::partition;
@@ -39,10 +39,11 @@ use crate::token::{Keys, issue};
 
 pub(crate) const PARTITIONS: u16 = 2;
 pub(crate) const NOW: Timestamp = Timestamp(1_795_000_000_000_000);
-const DERIVED: [(Topic, &str); 3] = [
+const DERIVED: [(Topic, &str); 4] = [
     (Topic::Windows, "windows"),
     (Topic::Alerts, "alerts"),
     (Topic::Devices, "devices"),
+    (Topic::Consultations, "consultations"),
 ];
 
 struct Quiet;
@@ -180,6 +181,18 @@ impl House {
             value: framed(|out| codec::encode(&envelope, out)),
         };
         self.log.append(Topic::Journal, vec![append]).await.unwrap()[0]
+    }
+
+    /// A consultation, planned.
+    pub(crate) async fn consultation(&self, of: &str, id: &str) {
+        let planned = ConsultationPlanned {
+            consultation_id: ConsultationId::new(id).unwrap(),
+            practitioner_id: StaffId::new("doctor").unwrap(),
+            planned_for: None,
+            by: "admin".into(),
+        };
+        self.fact(of, self.clock.now(), Fact::ConsultationPlanned(planned))
+            .await;
     }
 
     /// A registration, as its first revision.

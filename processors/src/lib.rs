@@ -3,6 +3,7 @@
 //! [`engine`] is what they all run on, [`runner`] the only file that waits for anything; [`all`] is the whole list.
 
 pub mod alerts;
+pub mod consultations;
 pub mod devices;
 pub mod engine;
 pub mod metrics;
@@ -16,10 +17,11 @@ use eventlog::Topic;
 
 /// Every processor of the house.
 #[must_use]
-pub const fn all() -> [Kind; 3] {
+pub const fn all() -> [Kind; 4] {
     [
         Kind::of::<windows::Windows>(Topic::Windows),
         Kind::of::<alerts::Alerts>(Topic::Alerts),
         Kind::of::<devices::Devices>(Topic::Devices),
+        Kind::of::<consultations::Consultations>(Topic::Consultations),
     ]
 }

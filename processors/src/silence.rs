@@ -13,7 +13,7 @@ use crate::engine::Context;
 use crate::engine::task::RHYTHM;
 
 /// So many times its rhythm may a sensor be silent.
-const PATIENCE: i64 = 3;
+pub const PATIENCE: i64 = 3;
 
 /// What is known about a sensor's silence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

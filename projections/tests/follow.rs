@@ -201,7 +201,11 @@ async fn a_query_can_wait_for_all_that_follows_from_a_position() {
     house
         .alerts(&[alert("p1", "a", 1, last, AlertState::Open, Severity::Info)], last + 1)
         .await;
-    for (name, topic) in [("windows", Topic::Windows), ("devices", Topic::Devices)] {
+    for (name, topic) in [
+        ("windows", Topic::Windows),
+        ("devices", Topic::Devices),
+        ("consultations", Topic::Consultations),
+    ] {
         let mut place = house.log.claim(name, topic, 0).await.unwrap();
         place
             .commit(Work {

@@ -57,6 +57,8 @@ pub enum Action<'a> {
     AnswerHouseAlert,
     /// Set a patient's thresholds.
     SetThresholds(&'a PatientId),
+    /// Plan, open and close a patient's consultations, and write notes to them.
+    Consult(&'a PatientId),
     /// See a practitioner's registration.
     SeeStaff(&'a StaffId),
     /// Register patients, practitioners and sensors, change and end registrations.
@@ -98,7 +100,7 @@ impl Principal {
             Role::Admin => true,
             Role::Auditor => matches!(action, A::SeePatient(_) | A::SeeAll | A::SeeStaff(_) | A::SeeOperations),
             Role::Doctor => match action {
-                A::SeePatient(p) | A::AnswerAlert(p) | A::SetThresholds(p) => self.patients.contains(p),
+                A::SeePatient(p) | A::AnswerAlert(p) | A::SetThresholds(p) | A::Consult(p) => self.patients.contains(p),
                 A::SeeStaff(staff) => self.subject == staff.as_str(),
                 _ => false,
             },
@@ -187,6 +189,8 @@ mod tests {
             A::AnswerHouseAlert,
             A::SetThresholds(&own),
             A::SetThresholds(&other),
+            A::Consult(&own),
+            A::Consult(&other),
             A::SeeStaff(&me),
             A::SeeStaff(&colleague),
             A::Register,
@@ -195,13 +199,13 @@ mod tests {
             A::ReceiveCommands(&theirs),
         ];
         for (role, may) in [
-            (Role::Admin, "yyyyyyyyyyyyyyyyy"),
-            (Role::Auditor, "...yyy.....yy.y.."),
-            (Role::Doctor, "...y..y..y.y....."),
-            (Role::Patient, "...y............."),
-            (Role::Analyst, "................."),
-            (Role::Device, "y..............y."),
-            (Role::Gateway, "y..............y."),
+            (Role::Admin, "yyyyyyyyyyyyyyyyyyy"),
+            (Role::Auditor, "...yyy.......yy.y.."),
+            (Role::Doctor, "...y..y..y.y.y....."),
+            (Role::Patient, "...y..............."),
+            (Role::Analyst, "..................."),
+            (Role::Device, "y................y."),
+            (Role::Gateway, "y................y."),
         ] {
             let who = somebody(role);
             let answers: String = actions.iter().map(|a| if who.may(*a) { 'y' } else { '.' }).collect();

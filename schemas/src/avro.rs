@@ -16,7 +16,7 @@
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-use crate::ids::{EventId, Key, PatientId, SensorId, StaffId};
+use crate::ids::{ConsultationId, EventId, Key, PatientId, SensorId, StaffId};
 use crate::time::{Span, Timestamp};
 
 /// Bytes that are not the record they should be.
@@ -170,7 +170,7 @@ macro_rules! named {
         }
     )*};
 }
-named!(PatientId, SensorId, StaffId);
+named!(PatientId, SensorId, StaffId, ConsultationId);
 
 impl Avro for Key {
     fn write(&self, out: &mut Vec<u8>) {

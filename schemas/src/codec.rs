@@ -64,6 +64,11 @@ kinds! {
     PATIENT_RECORDED = 16, "PatientRecorded", 1, "patient_recorded";
     PRACTITIONER_RECORDED = 17, "PractitionerRecorded", 1, "practitioner_recorded";
     SENSOR_RECORDED = 18, "SensorRecorded", 1, "sensor_recorded";
+    CONSULTATION_PLANNED = 24, "ConsultationPlanned", 1, "consultation_planned";
+    CONSULTATION_OPENED = 25, "ConsultationOpened", 1, "consultation_opened";
+    CONSULTATION_CLOSED = 26, "ConsultationClosed", 1, "consultation_closed";
+    CONSULTATION_NOTED = 27, "ConsultationNoted", 1, "consultation_noted";
+    CONSULTATION_REVISED = 34, "ConsultationRevised", 1, "consultation_revised";
 }
 
 /// Bytes that cannot be read as a record.
@@ -257,6 +262,10 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::PatientRecorded(_) => PATIENT_RECORDED,
         Fact::PractitionerRecorded(_) => PRACTITIONER_RECORDED,
         Fact::SensorRecorded(_) => SENSOR_RECORDED,
+        Fact::ConsultationPlanned(_) => CONSULTATION_PLANNED,
+        Fact::ConsultationOpened(_) => CONSULTATION_OPENED,
+        Fact::ConsultationClosed(_) => CONSULTATION_CLOSED,
+        Fact::ConsultationNoted(_) => CONSULTATION_NOTED,
         Fact::Sealed(_) => SEALED,
         Fact::Unknown { schema_id } => *schema_id,
     };
@@ -280,6 +289,10 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::PatientRecorded(body) => body.write(out),
         Fact::PractitionerRecorded(body) => body.write(out),
         Fact::SensorRecorded(body) => body.write(out),
+        Fact::ConsultationPlanned(body) => body.write(out),
+        Fact::ConsultationOpened(body) => body.write(out),
+        Fact::ConsultationClosed(body) => body.write(out),
+        Fact::ConsultationNoted(body) => body.write(out),
         Fact::Sealed(body) => body.write(out),
         Fact::Unknown { .. } => {}
     }
@@ -319,6 +332,10 @@ fn read_envelope(schema_id: u32, mut from: &[u8]) -> Result<Envelope, Malformed>
             PATIENT_RECORDED => Fact::PatientRecorded(Avro::read(from)?),
             PRACTITIONER_RECORDED => Fact::PractitionerRecorded(Avro::read(from)?),
             SENSOR_RECORDED => Fact::SensorRecorded(Avro::read(from)?),
+            CONSULTATION_PLANNED => Fact::ConsultationPlanned(Avro::read(from)?),
+            CONSULTATION_OPENED => Fact::ConsultationOpened(Avro::read(from)?),
+            CONSULTATION_CLOSED => Fact::ConsultationClosed(Avro::read(from)?),
+            CONSULTATION_NOTED => Fact::ConsultationNoted(Avro::read(from)?),
             SEALED => Fact::Sealed(Avro::read(from)?),
             _ => return Err(Malformed::Invalid("a journal record's kind")),
         },
@@ -352,6 +369,7 @@ pub fn encode_derived(derived: &Derived, out: &mut Vec<u8>) {
             Outcome::Window(_) => WINDOW_REVISED,
             Outcome::Alert(_) => ALERT_CHANGED,
             Outcome::Device(_) => DEVICE_CHANGED,
+            Outcome::Consultation(_) => CONSULTATION_REVISED,
         },
         out,
     );
@@ -363,6 +381,7 @@ pub fn encode_derived(derived: &Derived, out: &mut Vec<u8>) {
         Outcome::Window(body) => body.write(out),
         Outcome::Alert(body) => body.write(out),
         Outcome::Device(body) => body.write(out),
+        Outcome::Consultation(body) => body.write(out),
     }
 }
 
@@ -389,6 +408,7 @@ fn read_derived(schema_id: u32, mut from: &[u8]) -> Result<Derived, Malformed> {
             WINDOW_REVISED => Outcome::Window(Avro::read(from)?),
             ALERT_CHANGED => Outcome::Alert(Avro::read(from)?),
             DEVICE_CHANGED => Outcome::Device(Avro::read(from)?),
+            CONSULTATION_REVISED => Outcome::Consultation(Avro::read(from)?),
             _ => return Err(Malformed::Invalid("a derived record's kind")),
         },
     };

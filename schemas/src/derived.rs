@@ -3,7 +3,7 @@
 use smol_str::SmolStr;
 
 use crate::avro::record;
-use crate::facts::{AlertChanged, DeviceChanged, WindowRevised};
+use crate::facts::{AlertChanged, ConsultationRevised, DeviceChanged, WindowRevised};
 use crate::ids::{EventId, Key};
 use crate::time::Timestamp;
 
@@ -62,6 +62,8 @@ pub enum Outcome {
     Alert(AlertChanged),
     /// A sensor is heard differently.
     Device(DeviceChanged),
+    /// A part of a consultation has a new revision.
+    Consultation(ConsultationRevised),
 }
 
 impl Derived {

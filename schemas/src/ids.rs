@@ -97,6 +97,10 @@ name!(
     /// A practitioner or an administrator.
     StaffId
 );
+name!(
+    /// A consultation.
+    ConsultationId
+);
 
 /// Whom a fact is about. It chooses the partition; order is kept per key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -2,8 +2,9 @@
 
 use crate::avro::symbols;
 use crate::facts::{
-    AlertAnswered, ClockTicked, DeviceAlarm, PatientRecorded, PolicyChanged, PractitionerRecorded, ProcessorActivated,
-    Reading, Sealed, SensorRecorded, SensorStatus, ThresholdsSet,
+    AlertAnswered, ClockTicked, ConsultationClosed, ConsultationNoted, ConsultationOpened, ConsultationPlanned,
+    DeviceAlarm, PatientRecorded, PolicyChanged, PractitionerRecorded, ProcessorActivated, Reading, Sealed,
+    SensorRecorded, SensorStatus, ThresholdsSet,
 };
 use crate::ids::{EventId, Key};
 use crate::time::Timestamp;
@@ -66,6 +67,14 @@ pub enum Fact {
     PractitionerRecorded(PractitionerRecorded),
     /// The same of a sensor.
     SensorRecorded(SensorRecorded),
+    /// Somebody planned a consultation.
+    ConsultationPlanned(ConsultationPlanned),
+    /// A consultation began.
+    ConsultationOpened(ConsultationOpened),
+    /// A consultation ended.
+    ConsultationClosed(ConsultationClosed),
+    /// Somebody wrote a note to a consultation.
+    ConsultationNoted(ConsultationNoted),
     /// A fact that only the holder of a key can read.
     Sealed(Sealed),
     /// A kind this build does not know and whose schema says that it may be ignored.
@@ -100,6 +109,10 @@ impl Fact {
             Self::PatientRecorded(_) => "PatientRecorded",
             Self::PractitionerRecorded(_) => "PractitionerRecorded",
             Self::SensorRecorded(_) => "SensorRecorded",
+            Self::ConsultationPlanned(_) => "ConsultationPlanned",
+            Self::ConsultationOpened(_) => "ConsultationOpened",
+            Self::ConsultationClosed(_) => "ConsultationClosed",
+            Self::ConsultationNoted(_) => "ConsultationNoted",
             Self::Sealed(_) => "Sealed",
             Self::Unknown { .. } => "Unknown",
         }

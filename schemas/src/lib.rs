@@ -10,6 +10,7 @@ pub mod access;
 pub mod avro;
 pub mod catalogue;
 pub mod codec;
+pub mod consultation;
 pub mod derived;
 pub mod facts;
 pub mod ids;

@@ -1,6 +1,7 @@
 //! The routes of the REST API, one file per subject, and the OpenAPI document that follows from them.
 
 mod alerts;
+mod consultations;
 mod input;
 mod page;
 mod patients;
@@ -99,6 +100,11 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
         .routes(routes!(alerts::snooze))
         .routes(routes!(alerts::comment))
         .routes(routes!(alerts::resolve))
+        .routes(routes!(consultations::list, consultations::plan))
+        .routes(routes!(consultations::one))
+        .routes(routes!(consultations::open))
+        .routes(routes!(consultations::close))
+        .routes(routes!(consultations::note))
         .routes(routes!(thresholds::read, thresholds::set))
         .routes(routes!(sensors::list, sensors::create))
         .routes(routes!(sensors::one, sensors::replace, sensors::end))
@@ -113,6 +119,8 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
 
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod consultation_tests;
 #[cfg(test)]
 mod register_tests;
 #[cfg(test)]

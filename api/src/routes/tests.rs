@@ -18,6 +18,7 @@ pub(super) async fn house() -> House {
         house.window(p, 1).await;
         house.alert(p, a, AlertState::Open).await;
         house.device(p, s).await;
+        house.consultation(p, &p.replace("p-", "c-")).await;
     }
     for id in ["doctor", "d-other"] {
         house

@@ -193,6 +193,7 @@ fn line(derived: &Derived) -> Value {
         Outcome::Window(body) => serde_json::to_value(body),
         Outcome::Alert(body) => serde_json::to_value(body),
         Outcome::Device(body) => serde_json::to_value(body),
+        Outcome::Consultation(body) => serde_json::to_value(body),
     };
     let origin = &derived.origin;
     json!({

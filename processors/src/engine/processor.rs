@@ -20,6 +20,9 @@ pub trait Processor: Send + Sync + 'static {
     const REPEATS: bool = false;
     /// Whether readings come with the rhythm that their sensor has promised.
     const RHYTHM: bool = false;
+    /// Whether most facts that wake a key are of no interest to its state: [`concerns`](Self::concerns) is then asked
+    /// first.
+    const PASSES: bool = false;
     /// Whether somebody is waiting for what it concludes: the others then run behind it.
     const URGENT: bool = false;
     /// How much of the memory for states it gets, beside the others.
@@ -34,6 +37,13 @@ pub trait Processor: Send + Sync + 'static {
 
     /// Appends what the fact repeats if it is not new (like `patient/sensor/metric`); `false` where repeats do not matter.
     fn series(&self, fact: &Envelope, out: &mut String) -> bool;
+
+    /// Whether the fact is of interest to a key that it wakes, as its state is. Where it is of none, a step would leave
+    /// the state as it is and conclude nothing; then nothing is done at all ([`Self::PASSES`]).
+    fn concerns(&self, state: &Self::State, fact: &Envelope, ctx: &Context) -> bool {
+        let _ = (state, fact, ctx);
+        true
+    }
 
     /// All the logic. No clock, no I/O, no randomness, cannot fail.
     fn step(&self, key: &str, state: Self::State, input: Input<'_>, ctx: &Context) -> Step<Self::State>;

@@ -354,11 +354,19 @@ impl<P: Processor> Task<P> {
 
     fn fact(&mut self, record: &Recorded, outputs: &mut Vec<Output>) -> Result<(), Stop> {
         let fact = &record.envelope;
-        let expected_every = if P::RHYTHM { self.rhythm(fact)? } else { None };
+        let promises = matches!(fact.fact, Fact::SensorStatus(_));
+        if P::RHYTHM && promises {
+            self.rhythm(fact)?;
+        }
         let mut wake = std::mem::take(&mut self.wake);
         wake.clear();
         self.processor.keys(fact, &mut wake);
-        if !wake.is_empty() {
+        if !wake.is_empty() && self.is_concerned(&wake, fact)? {
+            let expected_every = if P::RHYTHM && !promises {
+                self.rhythm(fact)?
+            } else {
+                None
+            };
             let novelty = self.novelty(fact, record.offset)?;
             if novelty == Novelty::Novel || P::REPEATS {
                 if !Rule::ByteOrder.is_out() {
@@ -380,6 +388,21 @@ impl<P: Processor> Task<P> {
         }
         self.wake = wake;
         Ok(())
+    }
+
+    /// Whether the fact is of interest to one of the keys that it wakes. A state that was restored ahead of the fact skips
+    /// it whatever is answered here.
+    fn is_concerned(&mut self, wake: &Keys, fact: &Envelope) -> Result<bool, Stop> {
+        if !P::PASSES {
+            return Ok(true);
+        }
+        for key in wake.iter() {
+            let (slot, _) = self.states.slot(key, &*self.shelf)?;
+            if self.processor.concerns(&slot.state, fact, &self.context) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether this record is the first of its fact.

@@ -82,8 +82,9 @@ async fn look(log: &dyn EventLog, partition: Partition, catalogue: &Catalogue) -
     while from < bounds.end && !known.is_whole() {
         let batch = log.read(Topic::Journal, partition, from, limit).await?;
         let Some(next) = batch.next() else { break };
+        // Facts of the house have no key: where a processor was added to a long journal, the others are not even decoded.
         // A record that cannot be read is no reason to activate twice, nor not to start: its task will say so.
-        for entry in batch.entries() {
+        for entry in batch.entries().iter().filter(|entry| entry.key.is_empty()) {
             match schemas::codec::decode(&entry.value, catalogue).map(|envelope| envelope.fact) {
                 Ok(Fact::PolicyChanged(_)) => known.policy = true,
                 Ok(Fact::ProcessorActivated(it)) => {

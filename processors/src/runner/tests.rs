@@ -128,7 +128,7 @@ fn busy() -> Journal {
     journal
 }
 
-static ALL: [Kind; 3] = crate::all();
+static ALL: [Kind; 4] = crate::all();
 
 #[tokio::test(start_paused = true)]
 async fn what_is_written_is_what_the_journal_implies_though_owners_crash_and_write_late() {

@@ -105,6 +105,18 @@ impl Aggregate {
         (self.first.value, self.last.value)
     }
 
+    /// When the latest reading was measured.
+    #[must_use]
+    pub const fn last_at(&self) -> Timestamp {
+        self.last.at
+    }
+
+    /// How many readings came with a quality.
+    #[must_use]
+    pub const fn rated(&self) -> u32 {
+        self.rated
+    }
+
     /// Arithmetic mean.
     #[must_use]
     pub fn mean(&self) -> f64 {

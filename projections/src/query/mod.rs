@@ -4,6 +4,8 @@
 //! may be shorter than asked for, even empty, and still have a cursor, where a filter let little through.
 
 mod alerts;
+mod anomalies;
+mod consultations;
 mod fields;
 mod readings;
 mod register;
@@ -14,6 +16,10 @@ mod walk;
 mod windows;
 
 pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
+pub use anomalies::{Anomaly, anomalies};
+pub use consultations::{
+    Consultation, Happened, Note, consultation, consultation_parts, consultations, consultations_all, received_by,
+};
 pub use readings::{ReadingRow, latest, readings};
 pub use register::{
     PatientCard, Registered, SensorCard, holders, named, patient_card, patient_cards, register, registered,

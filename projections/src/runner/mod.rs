@@ -18,11 +18,12 @@ use crate::store::{ViewError, ViewStore};
 use follower::Follower;
 
 /// The topics that views are made of.
-pub const FOLLOWED: [Topic; 5] = [
+pub const FOLLOWED: [Topic; 6] = [
     Topic::Journal,
     Topic::Windows,
     Topic::Alerts,
     Topic::Devices,
+    Topic::Consultations,
     Topic::Rejected,
 ];
 

@@ -19,7 +19,9 @@ pub static DAYS: View = View {
 pub const READINGS: &str = "readings";
 /// The alerts of everybody.
 pub const ALERTS: &str = "alerts";
-/// Refused input: of one sensor, or of all where that is empty.
+/// The consultations of everybody, by the day they were planned on.
+pub const CONSULTATIONS: &str = "consultations";
+/// Refused input: of one sensor, of one patient ([`super::rejected::of_patient`]), or of all where that is empty.
 pub const REJECTED: &str = "rejected";
 
 /// There are rows on this day. Says the same however often it is said.

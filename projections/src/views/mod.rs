@@ -1,6 +1,7 @@
 //! The views: pure and memoryless, whole rows with absolute values.
 
 pub mod alerts;
+pub mod consultations;
 pub mod days;
 pub mod latest;
 pub mod patients;
@@ -22,12 +23,16 @@ use crate::store::Change;
 use crate::view::{Cell, View};
 
 /// Every view.
-pub const ALL: [&View; 18] = [
+pub const ALL: [&View; 22] = [
     &alerts::ALERTS,
     &alerts::ALERT_BY_ID,
     &alerts::ALERT_HISTORY,
     &alerts::ALERTS_BY_DAY,
     &alerts::OPEN_ALERTS,
+    &consultations::CONSULTATION_EVENTS,
+    &consultations::CONSULTATION_PARTS,
+    &consultations::CONSULTATIONS,
+    &consultations::CONSULTATIONS_BY_DAY,
     &days::DAYS,
     &latest::LATEST,
     &patients::PATIENTS,
@@ -92,6 +97,7 @@ pub fn project_fact(fact: &Recorded, out: &mut Vec<Change>) {
     patients::project(fact, out);
     registry::project(fact, out);
     thresholds::project(fact, out);
+    consultations::project(fact, out);
 }
 
 /// The rows that follow from what a processor concluded.
@@ -100,6 +106,7 @@ pub fn project_derived(derived: &Derived, out: &mut Vec<Change>) {
         Outcome::Window(window) => windows::project(derived, window, out),
         Outcome::Alert(alert) => alerts::project(derived, alert, out),
         Outcome::Device(device) => sensors::project(derived, device, out),
+        Outcome::Consultation(part) => consultations::project_part(derived, part, out),
     }
 }
 

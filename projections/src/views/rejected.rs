@@ -1,8 +1,9 @@
-//! `rejected`: refused input by day, of everybody and of each sensor named.
+//! `rejected`: refused input by day, of everybody, of each sensor named and of each patient named.
 
 use bytes::Bytes;
+use schemas::ids::PatientId;
 use schemas::refused::Rejection;
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::{day, days};
 use crate::store::Change;
@@ -35,9 +36,17 @@ const SHOWN: usize = 1024;
 /// Names of sensors are at most this long; what is longer is nobody's and is listed among all only.
 const NAME: usize = 64;
 
-/// A refused record is listed among all, and under the sensor it names.
+/// What the input about a patient is listed under: no sensor is named like this.
+#[must_use]
+pub fn of_patient(patient: &PatientId) -> SmolStr {
+    format_smolstr!("patient/{patient}")
+}
+
+/// A refused record is listed among all, under the sensor it names and under the patient it names.
 pub(super) fn project(rejection: &Rejection, out: &mut Vec<Change>) {
-    let named = rejection.sensor_id.clone().filter(|s| (1..=NAME).contains(&s.len()));
+    let sensor = rejection.sensor_id.clone().filter(|s| (1..=NAME).contains(&s.len()));
+    let patient = rejection.patient_id.as_deref().and_then(|id| PatientId::new(id).ok());
+    let named = sensor.into_iter().chain(patient.as_ref().map(of_patient));
     for of in std::iter::once(SmolStr::default()).chain(named) {
         let day = day(rejection.received_at);
         out.push(days::mark(days::REJECTED, of.clone(), day, ""));

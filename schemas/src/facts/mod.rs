@@ -1,6 +1,7 @@
 //! The bodies of facts: one file per kind. What surrounds them is in [`crate::journal`] and [`crate::derived`].
 
 mod alert;
+mod consultation;
 mod device;
 mod reading;
 mod registry;
@@ -9,6 +10,7 @@ mod system;
 mod window;
 
 pub use alert::*;
+pub use consultation::*;
 pub use device::*;
 pub use reading::*;
 pub use registry::*;

@@ -131,7 +131,7 @@ fn text(field: &str, n: u64) -> String {
     match field {
         "metric" => Metric::ALL[n as usize % Metric::ALL.len()].to_string(),
         "key" | "patient_id" => ["p", "", "sensor:s-1", "staff:dr.b"][n as usize % 4].to_owned(),
-        "sensor_id" | "care_team" => format!("s{n}"),
+        "sensor_id" | "care_team" | "consultation_id" | "practitioner_id" => format!("s{n}"),
         _ => [
             "",
             "x",
@@ -218,6 +218,7 @@ pub(crate) fn through_ours(bytes: &[u8], catalogue: &Catalogue) -> Result<(Json,
             Outcome::Window(body) => json!(body),
             Outcome::Alert(body) => json!(body),
             Outcome::Device(body) => json!(body),
+            Outcome::Consultation(body) => json!(body),
         };
         return Ok((joined(header, body), again));
     }
@@ -247,6 +248,10 @@ fn fact(fact: &Fact) -> Json {
         Fact::PatientRecorded(body) => json!(body),
         Fact::PractitionerRecorded(body) => json!(body),
         Fact::SensorRecorded(body) => json!(body),
+        Fact::ConsultationPlanned(body) => json!(body),
+        Fact::ConsultationOpened(body) => json!(body),
+        Fact::ConsultationClosed(body) => json!(body),
+        Fact::ConsultationNoted(body) => json!(body),
         Fact::Sealed(body) => json!(body),
         Fact::Unknown { .. } => json!({}),
     }
