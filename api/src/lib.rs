@@ -22,6 +22,7 @@ pub mod token;
 mod wire;
 
 pub use layers::with_common_layers;
+pub use live::{Followed, follow_consultation};
 pub use operations::{Disk, DoorTraffic, Lag, Operations, Stats};
 pub use problem::Problem;
 pub use read_after::Position;

@@ -66,6 +66,7 @@ fn main() {
         intake,
         Arc::clone(&as_log),
         Arc::new(Tokens),
+        None,
         MqttLimits::default(),
         stop.clone(),
     );

@@ -13,6 +13,7 @@ use schemas::partition;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::cursor::{self, Place, Places};
+use super::held::Held;
 use super::hub::{Delta, Hub, Inbox};
 use super::item::{self, Item, List};
 
@@ -30,6 +31,8 @@ const FURTHEST_BEHIND: Offset = 1_000_000;
 pub(super) enum Scope {
     /// All about one patient.
     Patient(PatientId),
+    /// All about the patient of a consultation, while it is open.
+    Consultation(Held),
     /// The alerts of everybody whom this person may see.
     Alerts(Principal),
 }
@@ -43,6 +46,9 @@ pub(super) enum Broken {
     /// The cursor is too old: ask for the state of things, and start anew.
     #[error("the cursor is too old")]
     TooOld,
+    /// What was watched has ended, and all of it was told.
+    #[error("the consultation is over")]
+    Over,
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -65,6 +71,7 @@ impl Frame {
             List::Readings => &mut self.readings,
             List::Alerts => &mut self.alerts,
             List::Windows => &mut self.windows,
+            List::Opened | List::Closed => return,
         };
         list.push(Arc::clone(&item.json));
     }
@@ -171,7 +178,9 @@ impl<'a> Feed<'a> {
 
     fn watched(&self) -> Option<Bytes> {
         match &self.scope {
-            Scope::Patient(patient) => Some(Bytes::copy_from_slice(patient.as_str().as_bytes())),
+            Scope::Patient(patient) | Scope::Consultation(Held { patient, .. }) => {
+                Some(Bytes::copy_from_slice(patient.as_str().as_bytes()))
+            }
             Scope::Alerts(_) => None,
         }
     }
@@ -179,8 +188,10 @@ impl<'a> Feed<'a> {
     /// Whether this watcher may see what is about this key.
     fn sees(&self, key: &Key) -> bool {
         match (&self.scope, key) {
-            (Scope::Patient(own), Key::Patient(patient)) => own == patient,
-            (Scope::Patient(_), _) => false,
+            (Scope::Patient(own) | Scope::Consultation(Held { patient: own, .. }), Key::Patient(patient)) => {
+                own == patient
+            }
+            (Scope::Patient(_) | Scope::Consultation(_), _) => false,
             (Scope::Alerts(who), Key::Patient(patient)) => who.may(Action::SeePatient(patient)),
             (Scope::Alerts(who), _) => who.may(Action::SeeAll),
         }
@@ -200,6 +211,9 @@ impl<'a> Feed<'a> {
     /// [`Broken`].
     pub(super) async fn next(&mut self) -> Result<Frame, Broken> {
         loop {
+            if self.is_over() {
+                return Err(Broken::Over);
+            }
             let mut frame = Frame::default();
             if let Some((topic, partition, until)) = self.behind.front().copied() {
                 self.read_on(topic, partition, until, &mut frame).await?;
@@ -291,7 +305,8 @@ impl<'a> Feed<'a> {
             return;
         };
         for item in &delta.items {
-            if item.offset >= place.next && self.sees(&item.key) && place.accepts(item.origin.as_ref()) {
+            let new = item.offset >= place.next && self.sees(&item.key) && place.accepts(item.origin.as_ref());
+            if new && self.is_told(item) {
                 frame.push(item);
             }
         }
@@ -300,10 +315,37 @@ impl<'a> Feed<'a> {
     }
 }
 
+impl Feed<'_> {
+    /// The consultation that is watched, where one is.
+    pub(super) fn held(&mut self) -> Option<&mut Held> {
+        match &mut self.scope {
+            Scope::Consultation(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Whether something new goes into a frame: in a consultation, what follows from its opening and not from its closing.
+    fn is_told(&mut self, item: &Item) -> bool {
+        match &mut self.scope {
+            Scope::Consultation(held) => held.take(item),
+            _ => true,
+        }
+    }
+
+    /// Whether the consultation that is watched has been closed, and everything up to the closing told.
+    fn is_over(&self) -> bool {
+        let Scope::Consultation(held) = &self.scope else {
+            return false;
+        };
+        let journal = self.places.iter().find(|((topic, _), _)| *topic == Topic::Journal);
+        self.behind.is_empty() && self.inbox.is_empty() && journal.is_some_and(|(_, place)| held.is_over(place.next))
+    }
+}
+
 /// The partitions that a scope is told from.
 fn wanted(scope: &Scope, partitions: u16) -> Vec<(Topic, Partition)> {
     match scope {
-        Scope::Patient(patient) => {
+        Scope::Patient(patient) | Scope::Consultation(Held { patient, .. }) => {
             let own = partition::of_bytes(patient.as_str().as_bytes(), partitions);
             [Topic::Journal, Topic::Alerts, Topic::Windows]
                 .map(|topic| (topic, own))

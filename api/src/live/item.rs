@@ -16,6 +16,10 @@ pub(super) enum List {
     Readings,
     Alerts,
     Windows,
+    /// A consultation began: none of a frame's lists; the form is its id.
+    Opened,
+    /// A consultation ended: the same.
+    Closed,
 }
 
 /// A record as watchers see it.
@@ -28,6 +32,13 @@ pub(super) struct Item {
     pub(super) list: List,
     /// The wire form.
     pub(super) json: Arc<str>,
+}
+
+impl Item {
+    /// The offset of the journal's record that it is, or follows from.
+    pub(super) fn position(&self) -> Offset {
+        self.origin.as_ref().map_or(self.offset, |origin| origin.offset)
+    }
 }
 
 /// What a record is to watchers; `None` where it is nothing they are told of.
@@ -57,14 +68,17 @@ pub(super) fn read(topic: Topic, entry: &Entry, catalogue: &Catalogue) -> Result
 
 fn journal(entry: &Entry, catalogue: &Catalogue) -> Result<Option<Item>, DecodeError> {
     let envelope = codec::decode(&entry.value, catalogue)?;
-    let Fact::Reading(reading) = &envelope.fact else {
-        return Ok(None);
+    let (list, json) = match &envelope.fact {
+        Fact::Reading(reading) => (List::Readings, json(&wire::Reading::of(&envelope, reading))),
+        Fact::ConsultationOpened(it) => (List::Opened, it.consultation_id.as_str().into()),
+        Fact::ConsultationClosed(it) => (List::Closed, it.consultation_id.as_str().into()),
+        _ => return Ok(None),
     };
     Ok(Some(Item {
         offset: entry.offset,
         origin: None,
-        list: List::Readings,
-        json: json(&wire::Reading::of(&envelope, reading)),
+        list,
+        json,
         key: envelope.key,
     }))
 }

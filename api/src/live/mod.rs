@@ -5,12 +5,15 @@
 
 mod cursor;
 mod feed;
+mod held;
 mod hub;
 mod item;
+mod outside;
 mod socket;
 
 pub(crate) use hub::Hub;
-pub(crate) use socket::{alerts, patient};
+pub use outside::{Followed, follow_consultation};
+pub(crate) use socket::{alerts, consultation, patient};
 
 #[cfg(test)]
 mod tests;

@@ -7,12 +7,15 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Path, Query, State as Given};
 use axum::http::request::Parts;
 use axum::response::Response;
+use schemas::facts::ConsultationState;
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::feed::{Broken, Feed, Frame, Scope};
+use super::held::Held;
 use crate::auth::{Caller, bearer, from_our_own_page};
 use crate::problem::Problem;
+use crate::routes::visible;
 use crate::state::State;
 
 /// Between two pings.
@@ -28,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why a WebSocket was closed by us: RFC 6455 codes, and our own from 4000 on.
 mod code {
+    /// What was watched has ended.
+    pub(super) const OVER: u16 = 1000;
     /// The server ends: come back with the cursor.
     pub(super) const AWAY: u16 = 1001;
     /// Something failed here: come back with the cursor.
@@ -93,6 +98,24 @@ pub(crate) async fn patient(
     Ok(open(state, Scope::Patient(patient), watcher, upgrade))
 }
 
+/// `/ws/consultation/{c}`: readings, alerts and windows of its patient, while it is open. It may be opened before the
+/// consultation is; after the closing, only what was missed is told, to who comes back with a cursor.
+pub(crate) async fn consultation(
+    Given(state): Given<Arc<State>>,
+    Path(id): Path<String>,
+    watcher: Watcher,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Problem> {
+    let found = visible(&state, &watcher.caller, &id).await?;
+    if found.state() == ConsultationState::Closed && watcher.since.is_none() {
+        return Err(Problem::Conflict {
+            detail: "This consultation is closed: nothing more is told.",
+            detail_fr: "Cette consultation est close : il n’y a plus rien à suivre.",
+        });
+    }
+    Ok(open(state, Scope::Consultation(Held::of(&found)), watcher, upgrade))
+}
+
 /// `/ws/alerts`: the alerts of everybody whom the caller may see.
 pub(crate) async fn alerts(
     Given(state): Given<Arc<State>>,
@@ -127,6 +150,11 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
         Ok(feed) => feed,
         Err(broken) => return closing(&broken),
     };
+    if let Some(held) = feed.held()
+        && held.look_again(state).await.is_err()
+    {
+        return (code::FAILED, "the stream failed: come back with the cursor");
+    }
     // The first frame tells the place, so that a client that loses the connection at once can come back to it.
     if !send(socket, Message::Text(Frame::default().json(&feed.cursor()).into())).await {
         return (code::SILENT, "the client takes nothing");
@@ -185,6 +213,7 @@ fn closing(broken: &Broken) -> (u16, &'static str) {
             code::TOO_OLD,
             "the cursor is too old: ask for the state of things, start without it",
         ),
+        Broken::Over => (code::OVER, "the consultation is over"),
         Broken::Log(_) | Broken::Record(_) => {
             tracing::error!(error = %broken, "a live stream broke");
             (code::FAILED, "the stream failed: come back with the cursor")

@@ -327,3 +327,45 @@ async fn an_alert_is_told_as_soon_as_the_log_has_it() {
         took[25], took[49]
     );
 }
+
+#[tokio::test]
+async fn a_consultation_is_told_while_it_is_open_and_then_ends() {
+    let house = House::new().await;
+    let at = served(&house).await;
+    let token = house.token(Role::Doctor, &["p1"], Span::hours(1));
+    house.consultation("p1", "7").await;
+    house.settled().await;
+    let post = async |verb: &str| {
+        let path = format!("/v1/consultations/7/{verb}");
+        let (status, _, answer) = house.ask(crate::testing::request("POST", &path, &token, None)).await;
+        assert_eq!(status, 200, "{answer}");
+    };
+    // A page may be there before the doctor opens it.
+    let mut early = with_token(at, "/ws/consultation/7/", &token).await.unwrap();
+    let start = frame(&mut early).await.unwrap()["cursor"].as_str().unwrap().to_owned();
+    house.reading("p1", "s", 60.0, NOW).await;
+    post("open").await;
+    let mut socket = with_token(at, "/ws/consultation/7", &token).await.unwrap();
+    frame(&mut socket).await.unwrap();
+    house.reading("p2", "s", 1.0, NOW).await;
+    house.reading("p1", "s", 72.0, NOW).await;
+    for socket in [&mut early, &mut socket] {
+        assert_eq!(values(&frame(socket).await.unwrap()), [72]);
+    }
+    let other = house.token(Role::Doctor, &["p2"], Span::hours(1));
+    assert_eq!(with_token(at, "/ws/consultation/7", &other).await.err(), Some(404));
+    post("close").await;
+    house.reading("p1", "s", 80.0, NOW).await;
+    for socket in [&mut early, &mut socket] {
+        assert_eq!(frame(socket).await, Err(CloseCode::Normal));
+    }
+    house.settled().await;
+    assert_eq!(with_token(at, "/ws/consultation/7", &token).await.err(), Some(409));
+    // Who was away is told what was missed.
+    let mut back = with_token(at, &format!("/ws/consultation/7?since={start}"), &token)
+        .await
+        .unwrap();
+    frame(&mut back).await.unwrap();
+    assert_eq!(values(&frame(&mut back).await.unwrap()), [72]);
+    assert_eq!(frame(&mut back).await, Err(CloseCode::Normal));
+}

@@ -1,7 +1,9 @@
 //! The routes of the REST API, one file per subject, and the OpenAPI document that follows from them.
 
 mod alerts;
+mod consultation_shapes;
 mod consultations;
+mod consulting;
 mod input;
 mod page;
 mod patients;
@@ -23,6 +25,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+pub(crate) use consultations::visible;
 
 use crate::auth::Caller;
 use crate::live;
@@ -64,6 +68,8 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/openapi.json", get(async move |_: Caller| Json(document)))
         .route("/ws/patients/{patient_id}", get(live::patient))
         .route("/ws/patients/{patient_id}/", get(live::patient))
+        .route("/ws/consultation/{consultation_id}", get(live::consultation))
+        .route("/ws/consultation/{consultation_id}/", get(live::consultation))
         .route("/ws/alerts", get(live::alerts))
         .route("/ws/alerts/", get(live::alerts))
         .merge(session::router())
@@ -100,11 +106,11 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
         .routes(routes!(alerts::snooze))
         .routes(routes!(alerts::comment))
         .routes(routes!(alerts::resolve))
-        .routes(routes!(consultations::list, consultations::plan))
+        .routes(routes!(consultations::list, consulting::plan))
         .routes(routes!(consultations::one))
-        .routes(routes!(consultations::open))
-        .routes(routes!(consultations::close))
-        .routes(routes!(consultations::note))
+        .routes(routes!(consulting::open))
+        .routes(routes!(consulting::close))
+        .routes(routes!(consulting::note))
         .routes(routes!(thresholds::read, thresholds::set))
         .routes(routes!(sensors::list, sensors::create))
         .routes(routes!(sensors::one, sensors::replace, sensors::end))

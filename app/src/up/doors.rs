@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use api::token::Keys;
+use async_trait::async_trait;
 use axum::Router;
 use ingest::Intake;
 use ingest::http::HttpDoors;
-use ingest::mqtt::{Entrance, MqttDoor};
+use ingest::mqtt::{Entrance, Followed, MqttDoor};
 use schemas::access::Authenticate;
+use schemas::ids::ConsultationId;
 use tokio_util::sync::CancellationToken;
 
 use super::Inside;
@@ -40,16 +42,18 @@ pub(super) fn start_doors(
         }
     });
     if let Some(mqtt) = mqtt.cloned() {
+        let told: Option<Arc<dyn ingest::mqtt::Consultations>> =
+            inside.duties.serve.then(|| Arc::new(Told(Arc::clone(api))) as _);
         let (log, tokens) = (Arc::clone(&inside.house.log), Arc::clone(keys) as Arc<dyn Authenticate>);
         let (limits, until) = (config.mqtt.limits(config.shutdown.drain), stop.clone());
         let secured = tls.map(|tls| Arc::clone(&tls.mqtt));
         supervisor.start("mqtt", stop.clone(), move || {
             let tls = secured.clone();
             let (log, tokens, intake) = (Arc::clone(&log), Arc::clone(&tokens), Arc::clone(&intake));
-            let (limits, until, mqtt) = (limits.clone(), until.child_token(), mqtt.clone());
+            let (limits, until, mqtt, told) = (limits.clone(), until.child_token(), mqtt.clone(), told.clone());
             async move {
                 let listener = mqtt.take().await?;
-                let door = MqttDoor::new(intake, log, tokens, limits, until);
+                let door = MqttDoor::new(intake, log, tokens, told, limits, until);
                 door.serve(vec![Entrance { listener, tls }]).await;
                 Ok(())
             }
@@ -75,4 +79,19 @@ fn routes(inside: &Inside<'_>, keys: &Arc<Keys>, api: &Arc<api::State>, intake: 
         limits: inside.config.http.doors(),
         cluster_id: house.log.layout().incarnation.to_string().into(),
     }))
+}
+
+/// What the API's live streams tell of consultations, for subscribers of the MQTT door.
+#[derive(Debug)]
+struct Told(Arc<api::State>);
+
+#[async_trait]
+impl ingest::mqtt::Consultations for Told {
+    async fn follow(&self, id: &ConsultationId) -> Option<Followed> {
+        let followed = api::follow_consultation(&self.0, id).await?;
+        Some(Followed {
+            patient: followed.patient,
+            frames: followed.frames,
+        })
+    }
 }

@@ -2,6 +2,7 @@
 
 mod bad_messages;
 mod commands;
+mod consultations;
 mod house;
 mod importing;
 mod killing;

@@ -281,10 +281,17 @@ impl Connection {
             return Err(Reason::MalformedPacket);
         }
         let limit = self.door.limits.subscriptions;
+        let asked: Vec<_> = filters
+            .iter()
+            .filter_map(|(filter, _)| topic::consultation(filter))
+            .collect();
         let mut session = self.guest.attached.seat.session();
         let codes = filters
             .into_iter()
             .map(|(filter, qos)| match topic::grant(&filter, &session.principal) {
+                Grant::Yes if topic::consultation(&filter).is_some() && !self.door.realtime.is_there() => {
+                    SubackReasonCode::TopicFilterInvalid
+                }
                 Grant::Yes if !session.subscribe(filter, qos, limit) => SubackReasonCode::QuotaExceeded,
                 Grant::Yes => match qos {
                     Qos::AtMostOnce => SubackReasonCode::GrantedQos0,
@@ -298,6 +305,10 @@ impl Connection {
             .collect();
         drop(session);
         self.guest.attached.listens();
+        for told in asked.into_iter().filter_map(|id| self.door.realtime.listened(id)) {
+            let stop = self.door.stop.clone();
+            self.door.tasks.spawn(stop.run_until_cancelled_owned(told));
+        }
         self.wire().suback(id, codes, &mut self.out).map_err(packet::reason)
     }
 

@@ -3,7 +3,8 @@
 //! No general broker: it takes readings and status in, and hands out what the log holds. Nothing is acknowledged
 //! before it is durable. Reading order: [`frame`] and [`packet`] (bytes to packets), [`wire`] (packets to bytes),
 //! [`connect`] and [`login`] (who it is), [`gather`] (messages to batches), [`session`] and [`sessions`] (what outlives
-//! a connection), [`connection`] and [`closing`] (its life), [`outward`] (alerts), [`listener`] (sockets). Why this
+//! a connection), [`connection`] and [`closing`] (its life), [`outward`] (alerts), [`realtime`] (consultations),
+//! [`listener`] (sockets). Why this
 //! library and not another: `docs/mqtt-library.md`.
 
 mod closing;
@@ -20,6 +21,7 @@ mod login;
 mod metrics;
 mod outward;
 mod packet;
+mod realtime;
 mod session;
 mod sessions;
 mod topic;
@@ -29,6 +31,7 @@ mod ws;
 
 pub use limits::MqttLimits;
 pub use listener::Entrance;
+pub use realtime::{Consultations, Followed};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -43,6 +46,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::intake::Intake;
 use listener::Doorkeeper;
+use realtime::Realtime;
 use sessions::Sessions;
 
 /// The door. One per process: sessions and bounds are shared by all its entrances.
@@ -52,6 +56,7 @@ pub struct MqttDoor {
     tokens: Arc<dyn Authenticate>,
     limits: MqttLimits,
     sessions: Arc<Sessions>,
+    realtime: Arc<Realtime>,
     keeper: Arc<Doorkeeper>,
     /// Memory for messages on their way, in permits of [`connection::PERMIT`] bytes.
     memory: Arc<Semaphore>,
@@ -70,19 +75,23 @@ impl std::fmt::Debug for MqttDoor {
 }
 
 impl MqttDoor {
-    /// A door that gives what comes in to `intake` and hands out the alerts of `log`. It stops when `stop` is cancelled.
+    /// A door that gives what comes in to `intake`, and hands out the alerts of `log` and what `consultations` tells (none
+    /// of them where that is `None`). It stops when `stop` is cancelled.
     #[must_use]
     pub fn new(
         intake: Arc<Intake>,
         log: Arc<dyn EventLog>,
         tokens: Arc<dyn Authenticate>,
+        consultations: Option<Arc<dyn Consultations>>,
         limits: MqttLimits,
         stop: CancellationToken,
     ) -> Arc<Self> {
         metrics::describe();
         let permits = (limits.total_bytes_in_flight / connection::PERMIT).clamp(1, Semaphore::MAX_PERMITS);
+        let sessions = Sessions::new(limits.sessions);
         Arc::new(Self {
-            sessions: Sessions::new(limits.sessions),
+            realtime: Realtime::new(consultations, Arc::clone(&sessions), limits.queued_alerts),
+            sessions,
             keeper: Doorkeeper::new(limits.connections, limits.connections_per_address),
             memory: Arc::new(Semaphore::new(permits)),
             tasks: TaskTracker::new(),

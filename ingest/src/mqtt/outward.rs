@@ -71,6 +71,7 @@ fn notice(derived: &Derived) -> Option<Notice> {
         patient: patient.clone(),
         topic: format!("fajma/patient/{patient}/alerts/critical"),
         payload: Bytes::from(payload),
+        live: false,
     })
 }
 

@@ -13,12 +13,14 @@ use super::packet::{Answer, Version};
 use super::topic;
 use super::wire::{Message, PUBREL, Wire};
 
-/// An alert to be handed out.
+/// An alert, or a frame of a consultation, to be handed out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Notice {
     pub(super) patient: PatientId,
     pub(super) topic: String,
     pub(super) payload: Bytes,
+    /// A frame: the next one comes soon, so it never takes an alert's place.
+    pub(super) live: bool,
 }
 
 /// An alert on its way to one subscriber.
@@ -102,13 +104,23 @@ impl Session {
         !self.subscriptions.is_empty()
     }
 
+    /// Whether it asks for what comes on a topic.
+    pub(super) fn asks_for(&self, topic: &str) -> bool {
+        self.subscriptions
+            .iter()
+            .any(|(filter, _)| topic::matches(filter, topic))
+    }
+
     /// Queues an alert where the session asks for it and its holder may see it. `None` where not; else how many of
-    /// the oldest had to go, because `limit` were waiting.
+    /// the oldest had to go, because `limit` were waiting. A frame goes itself where half as many are.
     pub(super) fn offer(&mut self, notice: &Arc<Notice>, limit: usize) -> Option<usize> {
         let asked = |(filter, qos): &(String, Qos)| topic::matches(filter, &notice.topic).then_some(*qos);
         let qos = self.subscriptions.iter().filter_map(asked).max()?;
         if !self.principal.may(Action::SeePatient(&notice.patient)) {
             return None;
+        }
+        if notice.live && self.queue.len() >= limit / 2 {
+            return Some(1);
         }
         let mut dropped = 0;
         while self.queue.len() >= limit.max(1) {
@@ -240,6 +252,7 @@ mod tests {
             patient: PatientId::new(patient).unwrap(),
             topic: format!("fajma/patient/{patient}/alerts/critical"),
             payload: Bytes::from_static(b"{}"),
+            live: false,
         })
     }
 
@@ -348,5 +361,26 @@ mod tests {
             &mut out,
         );
         assert!(session.flights.is_empty());
+    }
+
+    #[test]
+    fn a_frame_never_takes_an_alerts_place() {
+        let mut session = session(&["p1"], Qos::AtMostOnce);
+        session.subscribe("#".to_owned(), Qos::AtMostOnce, 9);
+        let frame = Arc::new(Notice {
+            patient: PatientId::new("p1").unwrap(),
+            topic: "fajma/consultation/7/realtime".to_owned(),
+            payload: Bytes::from_static(b"{}"),
+            live: true,
+        });
+        let dropped: Vec<_> = (0..4).map(|_| session.offer(&frame, 4)).collect();
+        assert_eq!(
+            dropped,
+            [Some(0), Some(0), Some(1), Some(1)],
+            "half of the room is for alerts"
+        );
+        let dropped: Vec<_> = (0..3).map(|_| session.offer(&notice("p1"), 4)).collect();
+        assert_eq!(dropped, [Some(0), Some(0), Some(1)]);
+        assert_eq!(session.queue.iter().filter(|(notice, _)| !notice.live).count(), 3);
     }
 }

@@ -187,9 +187,11 @@ impl Sessions {
         for seat in seats {
             let offered = seat.session().offer(notice, limit);
             if let Some(dropped) = offered {
-                metrics::alerts("queued", 1);
-                metrics::alerts("dropped", dropped);
-                if dropped > 0 {
+                if !notice.live {
+                    metrics::alerts("queued", 1);
+                    metrics::alerts("dropped", dropped);
+                }
+                if dropped > 0 && !notice.live {
                     tracing::warn!(
                         dropped,
                         "a subscriber's queue of alerts was full: the oldest were dropped"
@@ -198,6 +200,12 @@ impl Sessions {
                 seat.wake.notify_one();
             }
         }
+    }
+
+    /// Whether a session asks for what comes on a topic.
+    pub(super) fn is_asked_for(&self, topic: &str) -> bool {
+        let seats: Vec<_> = self.book().listeners.values().map(Arc::clone).collect();
+        seats.iter().any(|seat| seat.session().asks_for(topic))
     }
 
     /// Ends the sessions that were kept long enough.

@@ -5,7 +5,7 @@
 //! it is handed out.
 
 use schemas::access::{Action, Principal, Role, Sight};
-use schemas::ids::{PatientId, SensorId};
+use schemas::ids::{ConsultationId, PatientId, SensorId};
 
 use crate::accept::Kind;
 
@@ -107,7 +107,7 @@ pub(super) fn grant(filter: &str, who: &Principal) -> Grant {
         let may = match place {
             0 => may_see(who, id),
             1 => may_command(who, id),
-            _ => may_follow(who),
+            _ => may_follow(who, id),
         };
         if may {
             return Grant::Yes;
@@ -148,9 +148,20 @@ fn may_command(who: &Principal, id: Option<&str>) -> bool {
     }
 }
 
-/// Whose consultation it is, its processor knows; who sees nobody follows none.
-fn may_follow(who: &Principal) -> bool {
-    may_see(who, None)
+/// Consultations are followed one by one. Whose one is, is known once it is followed; who sees nobody follows none.
+fn may_follow(who: &Principal, id: Option<&str>) -> bool {
+    id.is_some_and(|id| ConsultationId::new(id).is_ok()) && may_see(who, None)
+}
+
+/// The topic that a consultation is told on.
+pub(super) fn realtime(id: &ConsultationId) -> String {
+    format!("fajma/consultation/{id}/realtime")
+}
+
+/// The consultation whose topic a filter names.
+pub(super) fn consultation(filter: &str) -> Option<ConsultationId> {
+    let id = filter.strip_prefix("fajma/consultation/")?.strip_suffix("/realtime")?;
+    ConsultationId::new(id).ok()
 }
 
 #[cfg(test)]
@@ -224,6 +235,8 @@ mod tests {
             (&doctor, "fajma/patient/p1/#", Yes),
             (&doctor, "fajma/sensor/s1/command", Denied),
             (&doctor, "fajma/consultation/c1/realtime", Yes),
+            (&doctor, "fajma/consultation/+/realtime", Denied),
+            (&analyst, "fajma/consultation/c1/realtime", Denied),
             (&device, "fajma/sensor/s1/command", Yes),
             (&device, "fajma/sensor/+/command", Yes),
             (&device, "fajma/sensor/s2/command", Denied),

@@ -9,6 +9,7 @@ mod durability;
 mod house;
 mod log;
 mod publishing;
+mod realtime;
 mod rules;
 mod sessions;
 mod wills;
