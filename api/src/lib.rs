@@ -4,6 +4,7 @@
 //! [`with_common_layers`] around the whole and hands it to [`server::serve`].
 
 mod auth;
+mod care;
 mod command;
 mod consultations;
 mod layers;
@@ -21,6 +22,7 @@ mod testing;
 pub mod token;
 mod wire;
 
+pub use care::{CareError, CareTeams};
 pub use layers::with_common_layers;
 pub use live::{Followed, follow_consultation};
 pub use operations::{Disk, DoorTraffic, Lag, Operations, Stats};

@@ -29,7 +29,8 @@ pub struct Issue {
     /// admin, doctor, patient, analyst, auditor, device or gateway.
     #[arg(long, value_parser = role)]
     pub role: Role,
-    /// Who: appears wherever something was done with the token. Else, the role's name.
+    /// Who: appears wherever something was done with the token. Else, the role's name. A doctor sees the patients in
+    /// whose care team this id is.
     #[arg(long)]
     pub subject: Option<String>,
     /// A patient whom a doctor or a patient may see, or for whom a device may write; may be repeated.
@@ -72,6 +73,7 @@ pub fn run(command: TokenCommand) -> Result<(), Failure> {
     let keys = Keys::load_or_create(&path).map_err(|e| Failure::Failed(e.to_string()))?;
     let subject = options.subject.unwrap_or_else(|| options.role.as_str().to_owned());
     let principal = Principal {
+        teams: schemas::access::Teams::default(),
         subject: SmolStr::new(subject),
         role: options.role,
         patients: options.patients,
@@ -89,7 +91,10 @@ fn check(options: &Issue) -> Result<(), Failure> {
         )))
     };
     match options.role {
-        Role::Doctor | Role::Patient if options.patients.is_empty() => wrong("needs --patient"),
+        Role::Patient if options.patients.is_empty() => wrong("needs --patient"),
+        Role::Doctor if options.patients.is_empty() && options.subject.is_none() => {
+            wrong("needs --subject, the id under which the practitioner is registered, or --patient")
+        }
         Role::Patient if options.patients.len() > 1 => wrong("is for one --patient"),
         Role::Device | Role::Gateway if options.sensors.is_empty() => wrong("needs --sensor"),
         _ => Ok(()),

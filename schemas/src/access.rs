@@ -1,5 +1,9 @@
 //! Who may see and do what: the one place that says so.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -12,7 +16,7 @@ symbols! {
     pub enum Role {
         /// Runs it: may do everything.
         Admin = "admin",
-        /// Sees and answers for the patients named in the token.
+        /// Sees and answers for the patients in whose care team they are, and those named in the token.
         Doctor = "doctor",
         /// Sees the patient named in the token.
         Patient = "patient",
@@ -27,6 +31,43 @@ symbols! {
     }
 }
 
+/// Who cares for whom, as it is registered at the moment of asking.
+pub trait CareTeams: fmt::Debug + Send + Sync {
+    /// Whether a practitioner is in a patient's care team.
+    fn cares(&self, staff: &str, patient: &PatientId) -> bool;
+
+    /// The patients in whose care team a practitioner is, by id.
+    fn patients(&self, staff: &str) -> Vec<PatientId>;
+}
+
+/// The care teams that somebody's rights go by. They are asked each time, so that a right ends everywhere when it does:
+/// on connections that are open as well.
+#[derive(Clone, Default)]
+pub struct Teams(Option<Arc<dyn CareTeams>>);
+
+impl Teams {
+    /// By these.
+    #[must_use]
+    pub fn of(teams: Arc<dyn CareTeams>) -> Self {
+        Self(Some(teams))
+    }
+}
+
+impl fmt::Debug for Teams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Teams(live)" } else { "Teams(none)" })
+    }
+}
+
+/// Who somebody is does not depend on what is registered.
+impl PartialEq for Teams {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Teams {}
+
 /// Somebody whose token was good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
@@ -34,9 +75,12 @@ pub struct Principal {
     pub subject: SmolStr,
     /// As what.
     pub role: Role,
-    /// The patients a doctor or a patient may see.
+    /// The patients a doctor or a patient may see, by token.
     #[serde(default)]
     pub patients: Vec<PatientId>,
+    /// Where a doctor's further patients are registered.
+    #[serde(skip)]
+    pub teams: Teams,
     /// The sensors a device or gateway may write for; `patients`, where it is not empty, bounds it further.
     #[serde(default)]
     pub sensors: Vec<SensorId>,
@@ -81,12 +125,12 @@ pub enum StaffSight {
 }
 
 /// Whose data somebody may see: what a list is cut to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sight<'a> {
     /// Everybody's, and that of sensors without a patient.
     All,
     /// These patients'.
-    Only(&'a [PatientId]),
+    Only(Cow<'a, [PatientId]>),
     /// Nobody's: a list is refused, not empty, so that a wrong token does not look like a quiet night.
     None,
 }
@@ -100,7 +144,7 @@ impl Principal {
             Role::Admin => true,
             Role::Auditor => matches!(action, A::SeePatient(_) | A::SeeAll | A::SeeStaff(_) | A::SeeOperations),
             Role::Doctor => match action {
-                A::SeePatient(p) | A::AnswerAlert(p) | A::SetThresholds(p) | A::Consult(p) => self.patients.contains(p),
+                A::SeePatient(p) | A::AnswerAlert(p) | A::SetThresholds(p) | A::Consult(p) => self.cares_for(p),
                 A::SeeStaff(staff) => self.subject == staff.as_str(),
                 _ => false,
             },
@@ -112,6 +156,12 @@ impl Principal {
             },
             Role::Analyst => false,
         }
+    }
+
+    /// Whether a patient is this doctor's: by token, or by care team. A doctor is registered under the token's subject.
+    fn cares_for(&self, patient: &PatientId) -> bool {
+        let registered = |teams: &Arc<dyn CareTeams>| teams.cares(&self.subject, patient);
+        self.patients.contains(patient) || self.teams.0.as_ref().is_some_and(registered)
     }
 
     /// Which practitioners they may see: a doctor is registered under the token's subject.
@@ -129,7 +179,19 @@ impl Principal {
     pub fn sight(&self) -> Sight<'_> {
         match self.role {
             Role::Admin | Role::Auditor => Sight::All,
-            Role::Doctor | Role::Patient => Sight::Only(&self.patients),
+            Role::Doctor => {
+                let mut own = self.patients.clone();
+                own.extend(
+                    self.teams
+                        .0
+                        .as_ref()
+                        .map_or_else(Vec::new, |teams| teams.patients(&self.subject)),
+                );
+                own.sort_unstable();
+                own.dedup();
+                Sight::Only(Cow::Owned(own))
+            }
+            Role::Patient => Sight::Only(Cow::Borrowed(&self.patients)),
             Role::Analyst | Role::Device | Role::Gateway => Sight::None,
         }
     }
@@ -160,10 +222,13 @@ pub trait Authenticate: Send + Sync {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     fn somebody(role: Role) -> Principal {
         Principal {
+            teams: Teams::default(),
             subject: "x".into(),
             role,
             patients: vec![PatientId::new("own").unwrap()],
@@ -243,6 +308,46 @@ mod tests {
                 assert_eq!(listed, who.may(Action::SeeStaff(staff)), "{role} {staff}");
             }
         }
+    }
+
+    #[derive(Debug)]
+    struct One(Mutex<bool>);
+
+    impl CareTeams for One {
+        fn cares(&self, staff: &str, patient: &PatientId) -> bool {
+            *self.0.lock().unwrap() && staff == "x" && patient.as_str() == "cared"
+        }
+
+        fn patients(&self, staff: &str) -> Vec<PatientId> {
+            let cared = PatientId::new("cared").unwrap();
+            if self.cares(staff, &cared) {
+                vec![cared]
+            } else {
+                Vec::new()
+            }
+        }
+    }
+
+    #[test]
+    fn a_care_team_gives_its_doctors_rights_for_as_long_as_it_is_registered() {
+        let (own, cared) = (PatientId::new("own").unwrap(), PatientId::new("cared").unwrap());
+        let team = Arc::new(One(Mutex::new(true)));
+        let with_team = |role, subject: &str| Principal {
+            subject: subject.into(),
+            teams: Teams::of(Arc::clone(&team) as Arc<dyn CareTeams>),
+            ..somebody(role)
+        };
+        let (doctor, colleague) = (with_team(Role::Doctor, "x"), with_team(Role::Doctor, "y"));
+        assert!(doctor.may(Action::SeePatient(&cared)) && doctor.may(Action::AnswerAlert(&cared)));
+        assert!(doctor.may(Action::SeePatient(&own)), "by token");
+        assert_eq!(doctor.sight(), Sight::Only(vec![cared.clone(), own.clone()].into()));
+        assert!(!colleague.may(Action::SeePatient(&cared)));
+        for role in [Role::Patient, Role::Analyst, Role::Device, Role::Gateway] {
+            assert!(!with_team(role, "x").may(Action::SeePatient(&cared)), "{role}");
+        }
+        *team.0.lock().unwrap() = false;
+        assert!(!doctor.may(Action::SeePatient(&cared)), "the same doctor, later");
+        assert_eq!(doctor.sight(), Sight::Only(vec![own].into()));
     }
 
     #[test]

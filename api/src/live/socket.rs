@@ -7,6 +7,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Path, Query, State as Given};
 use axum::http::request::Parts;
 use axum::response::Response;
+use schemas::access::Action;
 use schemas::facts::ConsultationState;
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -41,6 +42,8 @@ mod code {
     pub(super) const CURSOR: u16 = 4400;
     /// The token has ended: sign in again.
     pub(super) const EXPIRED: u16 = 4401;
+    /// The right to see it has ended.
+    pub(super) const ENDED: u16 = 4403;
     /// Nothing was heard of the client.
     pub(super) const SILENT: u16 = 4408;
     /// Too much was missed to be told one by one: ask for the state of things, and start anew.
@@ -146,6 +149,10 @@ fn open(state: Arc<State>, scope: Scope, watcher: Watcher, upgrade: WebSocketUpg
 
 /// Tells until the end; why it ended.
 async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut WebSocket) -> (u16, &'static str) {
+    let watched = match &scope {
+        Scope::Patient(patient) | Scope::Consultation(Held { patient, .. }) => Some(patient.clone()),
+        Scope::Alerts(_) => None,
+    };
     let mut feed = match Feed::begin(&state.hub, scope, watcher.since.as_deref()).await {
         Ok(feed) => feed,
         Err(broken) => return closing(&broken),
@@ -193,6 +200,13 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
                 Err(broken) => return closing(&broken),
             },
         };
+        // Rights may end while the stream goes on; those of a list are asked for each of its items.
+        if !watched
+            .as_ref()
+            .is_none_or(|patient| watcher.caller.principal.may(Action::SeePatient(patient)))
+        {
+            return (code::ENDED, "the right to see this has ended");
+        }
         let told = matches!(message, Message::Text(_));
         if !send(socket, message).await {
             return (code::SILENT, "the client takes nothing");

@@ -133,7 +133,7 @@ pub(super) async fn list(
     let filter = ask.filter()?;
     let limit = rows(ask.limit.as_deref(), query::USUAL)?;
     let views = &*state.parts.views;
-    let sees = |alert: &query::Alert| match sight {
+    let sees = |alert: &query::Alert| match &sight {
         Sight::All => true,
         Sight::Only(own) => own.iter().any(|p| p.as_str() == alert.patient_id),
         Sight::None => false,

@@ -59,7 +59,7 @@ pub(super) async fn list(
     let limit = rows(ask.limit.as_deref(), query::USUAL)?;
     let views = &*state.parts.views;
     let sees = |it: &query::Consultation| {
-        let seen = match sight {
+        let seen = match &sight {
             Sight::All => true,
             Sight::Only(own) => own.contains(&it.patient_id),
             Sight::None => false,

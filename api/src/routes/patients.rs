@@ -100,7 +100,8 @@ pub(super) async fn list(
             })
             .await?
         }
-        sight => few(views, if let Sight::Only(own) = sight { own } else { &[] }, limit, &ask).await?,
+        Sight::Only(own) => few(views, &own, limit, &ask).await?,
+        Sight::None => few(views, &[], limit, &ask).await?,
     };
     Ok(Json(Patients {
         patients: page.items.into_iter().map(Patient::from).collect(),

@@ -142,7 +142,7 @@ pub(super) async fn list(
     let sight = caller.sight()?;
     let views = &*state.parts.views;
     let sees = |card: &SensorCard| {
-        let own = match sight {
+        let own = match &sight {
             Sight::All => true,
             Sight::Only(own) => patient_of(card).is_some_and(|p| own.contains(p)),
             Sight::None => false,

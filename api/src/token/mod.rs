@@ -122,6 +122,7 @@ fn judge(claims: &Claims, now: Timestamp) -> Result<(Principal, Timestamp), Refu
         return Err(Refused);
     }
     let principal = Principal {
+        teams: schemas::access::Teams::default(),
         subject: claims.sub.clone(),
         role: claims.role,
         patients: claims.patients.clone(),

@@ -102,6 +102,7 @@ mod tests {
 
     fn somebody() -> Principal {
         Principal {
+            teams: schemas::access::Teams::default(),
             subject: "dr-b".into(),
             role: Role::Doctor,
             patients: Vec::new(),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use api::token::Keys;
 use async_trait::async_trait;
 use axum::Router;
 use ingest::Intake;
@@ -17,19 +16,19 @@ use super::listening::Listening;
 use super::supervisor::Supervisor;
 use crate::tls;
 
-type Behind<'a> = (&'a Arc<Keys>, &'a Arc<api::State>, Arc<Intake>);
+type Behind<'a> = (&'a Arc<dyn Authenticate>, &'a Arc<api::State>, Arc<Intake>);
 type Addresses<'a> = (&'a Listening, Option<&'a Listening>, Option<&'a tls::Doors>);
 
 /// Opens the doors that are among the duties; health and metrics are everybody's.
 pub(super) fn start_doors(
     inside: &Inside<'_>,
-    (keys, api, intake): Behind<'_>,
+    (admission, api, intake): Behind<'_>,
     (http, mqtt, tls): Addresses<'_>,
     stop: &CancellationToken,
 ) -> Supervisor {
     let config = inside.config;
     let mut supervisor = Supervisor::new(config.supervisor.clone(), Arc::clone(inside.roles));
-    let app = api::with_common_layers(routes(inside, keys, api, &intake));
+    let app = api::with_common_layers(routes(inside, admission, api, &intake));
     let (limits, until, http) = (config.http.server(config.shutdown.drain), stop.clone(), http.clone());
     let secured = tls.map(|tls| Arc::clone(&tls.http));
     supervisor.start("http", stop.clone(), move || {
@@ -44,7 +43,7 @@ pub(super) fn start_doors(
     if let Some(mqtt) = mqtt.cloned() {
         let told: Option<Arc<dyn ingest::mqtt::Consultations>> =
             inside.duties.serve.then(|| Arc::new(Told(Arc::clone(api))) as _);
-        let (log, tokens) = (Arc::clone(&inside.house.log), Arc::clone(keys) as Arc<dyn Authenticate>);
+        let (log, tokens) = (Arc::clone(&inside.house.log), Arc::clone(admission));
         let (limits, until) = (config.mqtt.limits(config.shutdown.drain), stop.clone());
         let secured = tls.map(|tls| Arc::clone(&tls.mqtt));
         supervisor.start("mqtt", stop.clone(), move || {
@@ -62,7 +61,12 @@ pub(super) fn start_doors(
     supervisor
 }
 
-fn routes(inside: &Inside<'_>, keys: &Arc<Keys>, api: &Arc<api::State>, intake: &Arc<Intake>) -> Router {
+fn routes(
+    inside: &Inside<'_>,
+    admission: &Arc<dyn Authenticate>,
+    api: &Arc<api::State>,
+    intake: &Arc<Intake>,
+) -> Router {
     let people = if inside.duties.serve {
         api::router(Arc::clone(api))
     } else {
@@ -74,7 +78,7 @@ fn routes(inside: &Inside<'_>, keys: &Arc<Keys>, api: &Arc<api::State>, intake: 
     let house = inside.house;
     people.merge(ingest::http::router(HttpDoors {
         intake: Arc::clone(intake),
-        auth: Arc::clone(keys) as Arc<dyn Authenticate>,
+        auth: Arc::clone(admission),
         clock: Arc::clone(&house.clock),
         limits: inside.config.http.doors(),
         cluster_id: house.log.layout().incarnation.to_string().into(),

@@ -3,6 +3,7 @@
 //! The order of the start: log, key, what processors go by, views, roles, doors last. The order of the stop: doors first,
 //! so that nothing new is acknowledged; then the roles, each of which saves what it has.
 
+mod admission;
 mod behind;
 mod demo;
 mod doors;
@@ -32,6 +33,7 @@ use crate::failure::Failure;
 use crate::house::gate::Gate;
 use crate::house::{House, Served};
 use crate::tls;
+use admission::Admission;
 use behind::Behind;
 use doors::start_doors;
 use listening::Listening;
@@ -121,6 +123,15 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         house.served = Some(Served { views, gate, registry });
     }
 
+    let teams = api::CareTeams::new(Arc::clone(&house.log));
+    if let Some(served) = &house.served {
+        let begun = teams.begin(&*served.views.store()).await;
+        begun.map_err(|e| Failure::because("who cares for whom", e))?;
+    }
+    let admission: Arc<dyn Authenticate> = Arc::new(Admission {
+        keys: Arc::clone(&keys),
+        teams: Arc::clone(&teams),
+    });
     let roles: Arc<Roles> = Arc::default();
     let mut processing = config.processors.options(Arc::clone(&house.catalogue));
     processing.behind = Some(behind.handle().clone());
@@ -156,12 +167,12 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         roles: &roles,
         behind: behind.handle(),
     };
-    let inside = start_roles(&within, (&running, &intake), processing, projecting)?;
+    let inside = start_roles(&within, (&running, &intake, &teams), processing, projecting)?;
     let doors = CancellationToken::new();
-    let api = api_state(&house, &keys, &running, (board, doors.clone()));
+    let api = api_state(&house, (&keys, &admission), &running, (board, doors.clone()));
     let supervised = start_doors(
         &within,
-        (&keys, &api, intake),
+        (&admission, &api, intake),
         (&http, mqtt.as_ref(), tls.as_ref()),
         &doors,
     );
@@ -222,7 +233,7 @@ async fn begin(house: &House, duties: Duties) -> Result<(), Failure> {
 
 fn api_state(
     house: &House,
-    keys: &Arc<Keys>,
+    (keys, admission): (&Arc<Keys>, &Arc<dyn Authenticate>),
     running: &Arc<Running>,
     (board, stop): (Option<Arc<ProgressBoard>>, CancellationToken),
 ) -> Arc<api::State> {
@@ -240,7 +251,7 @@ fn api_state(
         registry,
         catalogue: Arc::clone(&house.catalogue),
         keys: Arc::clone(keys),
-        authenticate: Arc::clone(keys) as Arc<dyn Authenticate>,
+        authenticate: Arc::clone(admission),
         clock: Arc::clone(&house.clock),
         operations: Arc::clone(running) as Arc<dyn api::Operations>,
         board,
@@ -322,6 +333,7 @@ impl Server {
 
 fn admin() -> Principal {
     Principal {
+        teams: schemas::access::Teams::default(),
         subject: "admin".into(),
         role: Role::Admin,
         patients: Vec::new(),

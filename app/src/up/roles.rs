@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::CareTeams;
 use ingest::{Intake, ticker};
 use schemas::facts::TickedBy;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use crate::house::{House, Served};
 /// Starts the roles that are among the duties, and what every process has.
 pub(super) fn start_roles(
     inside: &Inside<'_>,
-    (running, intake): (&Arc<Running>, &Arc<Intake>),
+    (running, intake, teams): (&Arc<Running>, &Arc<Intake>, &Arc<CareTeams>),
     processing: processors::runner::Options,
     projecting: projections::runner::Options,
 ) -> Result<(Supervisor, CancellationToken), Failure> {
@@ -36,6 +37,13 @@ pub(super) fn start_roles(
         let (keeper, until) = (Arc::clone(&keeper), until.clone());
         async move { keeper.follow(until).await.map_err(|e| e.to_string()) }
     });
+    if duties.ingest || duties.serve {
+        let (teams, until) = (Arc::clone(teams), stop.clone());
+        supervisor.start("care", stop.clone(), move || {
+            let follow = Arc::clone(&teams).follow(until.clone());
+            async move { follow.await.map_err(|e| e.to_string()) }
+        });
+    }
     let (observed, until) = (Arc::clone(running), stop.clone());
     supervisor.start("observe", stop.clone(), move || {
         let (observed, until) = (Arc::clone(&observed), until.clone());

@@ -1,6 +1,7 @@
 //! The main job, end to end: from a sensor's message to what a doctor sees.
 
 mod bad_messages;
+mod care;
 mod commands;
 mod consultations;
 mod house;

@@ -240,6 +240,7 @@ mod tests {
 
     fn doctor(patients: &[&str]) -> Principal {
         Principal {
+            teams: schemas::access::Teams::default(),
             subject: "d".into(),
             role: Role::Doctor,
             patients: patients.iter().map(|p| PatientId::new(p).unwrap()).collect(),

@@ -313,6 +313,7 @@ mod tests {
 
     fn who() -> (Holder, Principal) {
         let principal = Principal {
+            teams: schemas::access::Teams::default(),
             subject: "s".into(),
             role: Role::Admin,
             patients: Vec::new(),

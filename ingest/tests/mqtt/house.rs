@@ -31,6 +31,7 @@ impl Authenticate for Tokens {
             _ => return Err(Refused),
         };
         Ok(Principal {
+            teams: schemas::access::Teams::default(),
             subject: token.into(),
             role,
             patients: patients.iter().map(|p| PatientId::new(p).unwrap()).collect(),
