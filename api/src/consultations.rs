@@ -23,23 +23,40 @@ use crate::state::State;
 
 /// The longest wait for the views to show what was written to a consultation.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Places remembered before all are forgotten, and the views waited for instead.
-const REMEMBERED: usize = 16_384;
+/// Places a writer remembers before all are forgotten, and the views waited for instead.
+const REMEMBERED: usize = 1_024;
 
-/// The one writer of this process.
-#[derive(Debug, Default)]
+/// Writers of this process: one consultation always has the same one, and one that waits for the views keeps few waiting.
+const WRITERS: usize = 64;
+
+/// Where consultations were written to last.
+type Written = HashMap<ConsultationId, Position>;
+
+/// The writers of this process.
+#[derive(Debug)]
 pub(crate) struct Desk {
-    /// Where each consultation was written to last.
-    written: Mutex<HashMap<ConsultationId, Position>>,
+    written: [Mutex<Written>; WRITERS],
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            written: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
 }
 
 impl Desk {
+    fn writer(&self, id: &ConsultationId) -> &Mutex<Written> {
+        &self.written[partition::murmur2(id.as_str().as_bytes()) as usize % WRITERS]
+    }
+
     /// Begins a consultation that nobody has planned yet.
     ///
     /// # Errors
     /// [`Problem::Conflict`] where the id is taken.
     pub(crate) async fn plan(&self, state: &State, id: &ConsultationId, key: Key, fact: Fact) -> Result<Done, Problem> {
-        let mut written = self.written.lock().await;
+        let mut written = self.writer(id).lock().await;
         shown(state, &written, id, Some(&key)).await?;
         if query::consultation(&*state.parts.views, id).await?.is_some() {
             return Err(Problem::Conflict {
@@ -60,7 +77,7 @@ impl Desk {
         id: &ConsultationId,
         decide: impl FnOnce(&Consultation) -> Result<Fact, Problem> + Send,
     ) -> Result<Done, Problem> {
-        let mut written = self.written.lock().await;
+        let mut written = self.writer(id).lock().await;
         let consultation = current(state, &written, id).await?;
         let fact = decide(&consultation)?;
         append(state, &mut written, id, Key::Patient(consultation.patient_id), fact).await
@@ -74,7 +91,7 @@ impl Desk {
         if let Some(found) = query::consultation(&*state.parts.views, id).await? {
             return Ok(found);
         }
-        let place = self.written.lock().await.get(id).copied();
+        let place = self.writer(id).lock().await.get(id).copied();
         let Some(place) = place else {
             return Err(Problem::NotFound);
         };
@@ -85,11 +102,7 @@ impl Desk {
     }
 }
 
-async fn current(
-    state: &State,
-    written: &HashMap<ConsultationId, Position>,
-    id: &ConsultationId,
-) -> Result<Consultation, Problem> {
+async fn current(state: &State, written: &Written, id: &ConsultationId) -> Result<Consultation, Problem> {
     shown(state, written, id, None).await?;
     let views = &*state.parts.views;
     let found = query::consultation(views, id).await?.ok_or(Problem::NotFound)?;
@@ -102,12 +115,7 @@ async fn current(
 }
 
 /// Waits until the views show what was written to a consultation; where that is not known, all about `key`.
-async fn shown(
-    state: &State,
-    written: &HashMap<ConsultationId, Position>,
-    id: &ConsultationId,
-    key: Option<&Key>,
-) -> Result<(), Problem> {
+async fn shown(state: &State, written: &Written, id: &ConsultationId, key: Option<&Key>) -> Result<(), Problem> {
     if let Some(place) = written.get(id) {
         return wait(state, place.partition, place.offset + 1).await;
     }
@@ -125,7 +133,7 @@ async fn wait(state: &State, partition: u16, next: i64) -> Result<(), Problem> {
 
 async fn append(
     state: &State,
-    written: &mut HashMap<ConsultationId, Position>,
+    written: &mut Written,
     id: &ConsultationId,
     key: Key,
     fact: Fact,

@@ -9,10 +9,10 @@ use eventlog::{Checkpoint, LogError, Offset, Output, Shelf, Stored};
 use schemas::codec::{self, Catalogue};
 use schemas::derived::Derived;
 use schemas::facts::{
-    AlarmCode, ClockTicked, DeviceAlarm, Door, PolicyChanged, ProcessorActivated, Reading, SensorState, SensorStatus,
-    TickedBy,
+    AlarmCode, ClockTicked, ConsultationClosed, ConsultationOpened, DeviceAlarm, Door, PolicyChanged,
+    ProcessorActivated, Reading, SensorState, SensorStatus, TickedBy,
 };
-use schemas::ids::{EventId, Key, SensorId};
+use schemas::ids::{ConsultationId, EventId, Key, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact, Recorded};
 use schemas::metric::Metric;
 use schemas::policy::Policy;
@@ -162,6 +162,25 @@ impl Journal {
         self.put(key(patient), START + at, Fact::DeviceAlarm(alarm))
     }
 
+    /// Somebody opens a consultation, now.
+    pub fn open(&mut self, patient: &str, consultation: &str) -> &mut Self {
+        let opened = ConsultationOpened {
+            consultation_id: consultation_id(consultation),
+            by: SmolStr::new("test"),
+        };
+        self.server(key(patient), Fact::ConsultationOpened(opened))
+    }
+
+    /// Somebody closes a consultation, now.
+    pub fn close(&mut self, patient: &str, consultation: &str, opened_at: Span) -> &mut Self {
+        let closed = ConsultationClosed {
+            consultation_id: consultation_id(consultation),
+            opened_at: START + opened_at,
+            by: SmolStr::new("test"),
+        };
+        self.server(key(patient), Fact::ConsultationClosed(closed))
+    }
+
     /// A status message.
     pub fn status(
         &mut self,
@@ -200,6 +219,14 @@ pub fn key(text: &str) -> Key {
 )]
 fn sensor_id(text: &str) -> SensorId {
     SensorId::new(text).expect("a sensor's id")
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "a test that names no consultation is wrong and should say so"
+)]
+fn consultation_id(text: &str) -> ConsultationId {
+    ConsultationId::new(text).expect("a consultation's id")
 }
 
 /// A derived record from its output.

@@ -11,6 +11,7 @@ use schemas::codec::DecodeError;
 use schemas::ids::{Key, PatientId};
 use schemas::partition;
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use super::cursor::{self, Place, Places};
 use super::held::Held;
@@ -25,6 +26,10 @@ const IN_A_FRAME: usize = 500;
 const LOOK_BACK: Offset = 256;
 /// Records of one partition that a client may be behind; whoever is further behind asks the views first.
 const FURTHEST_BEHIND: Offset = 1_000_000;
+
+/// So long after its closing a consultation is told on: alerts that follow from what came before it are a little behind
+/// the journal.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What is watched.
 #[derive(Debug, Clone)]
@@ -97,6 +102,8 @@ pub(super) struct Feed<'a> {
     behind: VecDeque<(Topic, Partition, Offset)>,
     inbox: Receiver<Arc<Delta>>,
     missed: Arc<AtomicBool>,
+    /// Once the closing was told: until when what follows from before it is waited for.
+    ends: Option<Instant>,
 }
 
 impl<'a> Feed<'a> {
@@ -118,6 +125,7 @@ impl<'a> Feed<'a> {
             behind: VecDeque::new(),
             inbox: channel(1).1,
             missed: Arc::default(),
+            ends: None,
         };
         feed.join(&wanted).await?;
         Ok(feed)
@@ -211,8 +219,8 @@ impl<'a> Feed<'a> {
     /// [`Broken`].
     pub(super) async fn next(&mut self) -> Result<Frame, Broken> {
         loop {
-            if self.is_over() {
-                return Err(Broken::Over);
+            if self.ends.is_none() && self.is_over() {
+                self.ends = Some(Instant::now() + GRACE);
             }
             let mut frame = Frame::default();
             if let Some((topic, partition, until)) = self.behind.front().copied() {
@@ -222,7 +230,11 @@ impl<'a> Feed<'a> {
                 let wanted: Vec<_> = self.places.keys().copied().collect();
                 self.join(&wanted).await?;
             } else {
-                match self.inbox.recv().await {
+                let received = match self.ends {
+                    None => self.inbox.recv().await,
+                    Some(end) => timeout_at(end, self.inbox.recv()).await.map_err(|_| Broken::Over)?,
+                };
+                match received {
                     Some(delta) => self.take(&delta, &mut frame),
                     // Every reader has let go of us, so something was missed.
                     None => self.missed.store(true, Ordering::Release),
@@ -332,7 +344,7 @@ impl Feed<'_> {
         }
     }
 
-    /// Whether the consultation that is watched has been closed, and everything up to the closing told.
+    /// Whether the consultation that is watched has been closed, and the journal up to the closing told.
     fn is_over(&self) -> bool {
         let Scope::Consultation(held) = &self.scope else {
             return false;

@@ -1,32 +1,13 @@
-use schemas::facts::{ConsultationClosed, ConsultationOpened, ConsultationRevised, SensorState};
-use schemas::ids::ConsultationId;
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use schemas::facts::{ConsultationRevised, SensorState};
 
 use super::*;
-use crate::testing::{Journal, MemoryShelf, START, conclusions, decode, fresh, key as key_of, run};
+use crate::testing::{Journal, MemoryShelf, conclusions, decode, fresh, run};
 
 fn kind() -> crate::engine::erased::Kind {
     crate::engine::erased::Kind::of::<Consultations>(eventlog::Topic::Consultations)
-}
-
-fn id(text: &str) -> ConsultationId {
-    ConsultationId::new(text).unwrap()
-}
-
-fn open(journal: &mut Journal, of: &str, consultation: &str) {
-    let opened = ConsultationOpened {
-        consultation_id: id(consultation),
-        by: "dr.b".into(),
-    };
-    journal.server(key_of(of), Fact::ConsultationOpened(opened));
-}
-
-fn close(journal: &mut Journal, of: &str, consultation: &str, opened_at: Span) {
-    let closed = ConsultationClosed {
-        consultation_id: id(consultation),
-        opened_at: START + opened_at,
-        by: "dr.b".into(),
-    };
-    journal.server(key_of(of), Fact::ConsultationClosed(closed));
 }
 
 fn told(journal: &Journal) -> Vec<ConsultationRevised> {
@@ -49,13 +30,13 @@ fn readings_from_the_opening_to_the_closing_are_folded_and_no_others() {
     let mut journal = Journal::start();
     heart_rate(&mut journal, "p", 0, 200.0);
     journal.ticks(1, 10);
-    open(&mut journal, "p", "c");
+    journal.open("p", "c");
     for second in 11..=40 {
         heart_rate(&mut journal, "p", second, 60.0 + second as f64);
         heart_rate(&mut journal, "q", second, 30.0);
         journal.tick(Span::seconds(second));
     }
-    close(&mut journal, "p", "c", Span::seconds(10));
+    journal.close("p", "c", Span::seconds(10));
     heart_rate(&mut journal, "p", 41, 250.0);
     journal.ticks(41, 50);
     let told = told(&journal);
@@ -73,10 +54,10 @@ fn readings_from_the_opening_to_the_closing_are_folded_and_no_others() {
 #[test]
 fn late_data_revises_a_closed_consultation_and_what_is_sent_twice_counts_once() {
     let mut journal = Journal::start();
-    open(&mut journal, "p", "c");
+    journal.open("p", "c");
     heart_rate(&mut journal, "p", 5, 70.0);
     journal.ticks(1, 400);
-    close(&mut journal, "p", "c", Span::ZERO);
+    journal.close("p", "c", Span::ZERO);
     journal.ticks(401, 500);
     heart_rate(&mut journal, "p", 200, 80.0);
     heart_rate(&mut journal, "p", 5, 70.0);
@@ -97,7 +78,7 @@ fn late_data_revises_a_closed_consultation_and_what_is_sent_twice_counts_once() 
 fn a_pause_is_a_gap_by_what_the_sensor_has_promised() {
     let mut journal = Journal::start();
     journal.status("p", "s", Span::ZERO, SensorState::Active, None);
-    open(&mut journal, "p", "c");
+    journal.open("p", "c");
     for second in [1, 60, 140, 300] {
         heart_rate(&mut journal, "p", second, 70.0);
         journal.reading("p", "cuff", Metric::Systolic, Span::seconds(second), 120.0);
@@ -119,8 +100,8 @@ fn a_pause_is_a_gap_by_what_the_sensor_has_promised() {
 fn a_consultation_over_the_hour_has_a_part_in_each() {
     let mut journal = Journal::start();
     journal.ticks(3_500, 3_500);
-    open(&mut journal, "p", "c");
-    open(&mut journal, "p", "c");
+    journal.open("p", "c");
+    journal.open("p", "c");
     for second in 3_501..3_700 {
         heart_rate(&mut journal, "p", second, 70.0);
         journal.tick(Span::seconds(second));
@@ -137,13 +118,13 @@ fn a_consultation_over_the_hour_has_a_part_in_each() {
 #[test]
 fn restored_from_any_checkpoint_it_says_the_same() {
     let mut journal = Journal::start();
-    open(&mut journal, "p", "c");
+    journal.open("p", "c");
     for second in 1..120 {
         heart_rate(&mut journal, "p", second, 70.0);
         heart_rate(&mut journal, "p", second - second % 7, 71.0);
         journal.tick(Span::seconds(second));
         if second == 80 {
-            close(&mut journal, "p", "c", Span::ZERO);
+            journal.close("p", "c", Span::ZERO);
         }
     }
     let whole: Vec<_> = conclusions(&kind(), &journal.records)
@@ -163,5 +144,92 @@ fn restored_from_any_checkpoint_it_says_the_same() {
         said.extend(run(&mut *second, &shelf, &journal.records).unwrap());
         let said: Vec<_> = said.into_iter().map(|o| o.value).collect();
         assert_eq!(said, whole, "cut at {cut}");
+    }
+}
+
+/// Something that happens to one of two patients at the next second.
+#[derive(Debug, Clone)]
+enum Event {
+    /// Measured so many seconds ago.
+    Reading(i64, i64),
+    Open(u8),
+    Close(u8),
+    Wait(i64),
+}
+
+fn event() -> impl Strategy<Value = (bool, Event)> {
+    let event = prop_oneof![
+        8 => (0..4_000_i64, 40..180_i64).prop_map(|(ago, value)| Event::Reading(ago * ago / 4_000, value)),
+        2 => (0..4_u8).prop_map(Event::Open),
+        1 => (0..4_u8).prop_map(Event::Close),
+        2 => (1..2_500_i64).prop_map(Event::Wait),
+    ];
+    (any::<bool>(), event)
+}
+
+/// What a consultation should come to: when it was held, and the readings by moment and value.
+#[derive(Debug, Default)]
+struct Plain {
+    opened: i64,
+    closed: Option<i64>,
+    readings: BTreeSet<(i64, i64)>,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_plain_fold_of_the_same_journal_comes_to_the_same(events in proptest::collection::vec(event(), 1..120)) {
+        let mut journal = Journal::start();
+        let (mut now, mut plain) = (1_000, BTreeMap::<String, Plain>::new());
+        journal.tick(Span::seconds(now));
+        for (other, event) in events {
+            let patient = if other { "q" } else { "p" };
+            let name = |n: u8| format!("{patient}{n}");
+            match event {
+                Event::Reading(ago, value) => {
+                    let at = now - ago;
+                    heart_rate(&mut journal, patient, at, value as f64);
+                    let held = plain.iter_mut().filter(|(name, it)| {
+                        name.starts_with(patient) && it.opened <= at && it.closed.is_none_or(|closed| at < closed)
+                            && at < it.opened + 12 * 3_600
+                    });
+                    held.for_each(|(_, it)| { it.readings.insert((at, value)); });
+                }
+                Event::Open(n) => {
+                    journal.open(patient, &name(n));
+                    // As the API has it: nothing is opened twice.
+                    prop_assume!(plain.insert(name(n), Plain { opened: now, ..Plain::default() }).is_none());
+                }
+                Event::Close(n) => {
+                    if let Some(it) = plain.get_mut(&name(n)) {
+                        journal.close(patient, &name(n), Span::seconds(it.opened));
+                        it.closed = it.closed.or(Some(now));
+                    }
+                }
+                Event::Wait(seconds) => {
+                    now += seconds;
+                    journal.tick(Span::seconds(now));
+                }
+            }
+        }
+        journal.tick(Span::seconds(now + 10));
+        let mut newest = BTreeMap::new();
+        for part in told(&journal) {
+            newest.insert((part.consultation_id.to_string(), part.start), part.series[0].clone());
+        }
+        let mut sums = BTreeMap::<String, (i64, f64, f64)>::new();
+        for ((name, _), series) in newest {
+            let sum = sums.entry(name).or_insert((0, 0.0, f64::MAX));
+            *sum = (sum.0 + series.count, sum.1 + series.mean * series.count as f64, sum.2.min(series.min));
+        }
+        plain.retain(|_, it| !it.readings.is_empty());
+        prop_assert_eq!(sums.len(), plain.len());
+        for (name, it) in plain {
+            let (count, sum, min) = sums[&name];
+            prop_assert_eq!(count, it.readings.len() as i64, "{}", name);
+            let values = || it.readings.iter().map(|(_, value)| *value as f64);
+            prop_assert!((sum - values().sum::<f64>()).abs() < 1e-3, "{}", name);
+            prop_assert_eq!(min, values().fold(f64::MAX, f64::min));
+        }
     }
 }

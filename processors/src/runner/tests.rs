@@ -119,7 +119,11 @@ fn framed(envelope: &Envelope) -> Bytes {
 
 fn busy() -> Journal {
     let mut journal = Journal::start();
+    journal.open("p", "c");
     for second in 0..90 {
+        if second == 60 {
+            journal.close("p", "c", Span::ZERO);
+        }
         let value = if second % 30 < 15 { 140.0 } else { 70.0 };
         journal
             .reading("p", "s", Metric::HeartRate, Span::seconds(second), value)
@@ -171,6 +175,48 @@ async fn a_new_journal_is_given_policy_and_activations_once() {
         let bounds = house.log.bounds(Topic::Journal, partition).await.unwrap();
         assert_eq!(bounds.end - bounds.start, 1 + ALL.len() as i64);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_processor_that_is_new_to_a_journal_is_activated_behind_what_is_there_and_speaks_from_then_on() {
+    let house = House::new(1, 1, Faults::default());
+    let mut journal = Journal::default();
+    let known = Journal::start();
+    let of_new = |fact: &Fact| matches!(fact, Fact::ProcessorActivated(it) if it.name == "consultations");
+    for record in known.records.iter().filter(|record| !of_new(&record.envelope.fact)) {
+        journal.again(record.envelope.clone());
+    }
+    journal.tick(Span::ZERO);
+    journal.open("p", "c");
+    journal.reading("p", "s", Metric::HeartRate, Span::seconds(1), 70.0);
+    journal.tick(Span::seconds(1));
+    house.tell(0, &journal).await;
+    let told = journal.records.len() as i64;
+    for _ in 0..2 {
+        activate_missing(&*house.log, &*house.clock, &Catalogue::builtin())
+            .await
+            .unwrap();
+    }
+    let end = house.log.bounds(Topic::Journal, 0).await.unwrap().end;
+    assert_eq!(end, told + 1, "what speaks already is not activated again");
+    let running = house.start(&ALL);
+    house.until_at(0, end).await;
+    let mut later = Journal::default();
+    later.reading("p", "s", Metric::HeartRate, Span::seconds(2), 72.0);
+    later.tick(Span::seconds(10));
+    house.tell(0, &later).await;
+    house.until_at(0, end + later.records.len() as i64).await;
+    house.shutdown.cancel();
+    running.await.unwrap().unwrap();
+    let said = house.derived(Topic::Consultations, 0).await;
+    let counts: Vec<i64> = said
+        .iter()
+        .map(|(derived, _)| match &derived.outcome {
+            Outcome::Consultation(part) => part.series[0].count,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(counts, [2], "what came before counts, and is said once it speaks");
 }
 
 #[tokio::test(start_paused = true)]
