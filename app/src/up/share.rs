@@ -64,7 +64,7 @@ pub(super) async fn run(
     let Some(kafka) = kafka else {
         return work(None, until).await;
     };
-    let mut share = kafka.share(name).map_err(|e| e.to_string())?;
+    let mut share = kafka.share(name, name == "process").map_err(|e| e.to_string())?;
     let mut under_way = UnderWay::default();
     loop {
         let mine = share.partitions.borrow_and_update().clone();

@@ -9,6 +9,7 @@
 
 mod cleaning;
 mod history;
+mod mirror;
 mod options;
 mod place;
 mod produce;

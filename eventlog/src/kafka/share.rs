@@ -1,6 +1,7 @@
 //! Who of several processes works on which partitions: a consumer group of Kafka hands them out.
 //!
-//! Only the handing out is used: positions are where processors and views keep them, and a process that still works on a
+//! Only the handing out is used: positions are where processors and views keep them (what the group shows as committed is
+//! a [mirror](super::mirror)), and a process that still works on a
 //! partition for a moment after another has got it does no harm (the origin rule).
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 
+use super::mirror::Mirror;
 use super::{Kafka, failed};
 use crate::{LogError, Partition, Topic};
 
@@ -74,11 +76,12 @@ impl ConsumerContext for Member {
 
 impl Kafka {
     /// Joins those who share the partitions of the journal under this name. The share is empty until the group has
-    /// handed out; leaving is dropping it.
+    /// handed out; leaving is dropping it. Where they are processors the group's committed offsets follow how far these
+    /// have come, for tools that show lag.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub fn share(&self, name: &str) -> Result<Share, LogError> {
+    pub fn share(&self, name: &str, processors: bool) -> Result<Share, LogError> {
         let options = &self.0.options;
         let (mine, partitions) = watch::channel(BTreeSet::new());
         let left = Arc::new(AtomicBool::new(false));
@@ -95,19 +98,29 @@ impl Kafka {
             .map_err(|e| failed(&e))?;
         consumer.subscribe(&[&journal]).map_err(|e| failed(&e))?;
         let gone = Arc::clone(&left);
+        let mirror = processors.then(|| Mirror::new(Arc::clone(&self.0.progress), journal));
+        let shared = partitions.clone();
         std::thread::Builder::new()
             .name(format!("kafka-{name}"))
-            .spawn(move || look_after(&consumer, &gone))
+            .spawn(move || look_after(&consumer, &gone, mirror, &shared))
             .map_err(|e| LogError::Unavailable(e.to_string()))?;
         Ok(Share { partitions, left })
     }
 }
 
-fn look_after(consumer: &BaseConsumer<Member>, left: &AtomicBool) {
+fn look_after(
+    consumer: &BaseConsumer<Member>,
+    left: &AtomicBool,
+    mut mirror: Option<Mirror>,
+    mine: &watch::Receiver<BTreeSet<Partition>>,
+) {
     while !left.load(Ordering::Acquire) {
         match consumer.poll(POLL) {
             Some(Err(KafkaError::PartitionEOF(_))) | Some(Ok(_)) | None => {}
             Some(Err(error)) => tracing::warn!(%error, "Kafka's group"),
+        }
+        if let Some(mirror) = &mut mirror {
+            mirror.tell(consumer, &mine.borrow());
         }
     }
     // Leaving at once hands the partitions on at once.

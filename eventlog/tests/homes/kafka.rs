@@ -278,3 +278,64 @@ async fn states_that_nobody_needs_are_let_go_of_and_the_next_owner_finds_the_sam
         ]
     );
 }
+
+/// The offsets that a group has committed, as any stock tool reads them.
+fn committed(options: &Options, group: &str) -> BTreeMap<i32, i64> {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", &options.brokers)
+        .set("group.id", group)
+        .create()
+        .expect("a client");
+    let mut asked = rdkafka::TopicPartitionList::new();
+    for partition in 0..options.partitions {
+        asked.add_partition(&options.topic(Topic::Journal), i32::from(partition));
+    }
+    let found = consumer
+        .committed_offsets(asked, Duration::from_secs(10))
+        .expect("the group answers");
+    found
+        .elements()
+        .iter()
+        .filter_map(|element| Some((element.partition(), element.offset().to_raw()?)))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lag_tools_see_how_far_the_slowest_processor_of_each_partition_is() {
+    let options = options();
+    let log = fresh(&options).await;
+    for value in [&b"a"[..], b"b", b"c"] {
+        log.append(Topic::Journal, vec![appending(0, "k", value)])
+            .await
+            .expect("appended");
+    }
+    let mut share = log.share("process", true).expect("a group");
+    let wait = share.partitions.wait_for(|mine| mine.len() == 2);
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .expect("handed out in time")
+        .expect("a member");
+    for (processor, topic, reached) in [("windows", Topic::Windows, 3), ("alerts", Topic::Alerts, 2)] {
+        let mut place = log.claim(processor, topic, 0).await.expect("claimed");
+        let work = Work {
+            reached,
+            ..Work::default()
+        };
+        place.commit(work).await.expect("committed");
+    }
+    let group = format!("{}-process", options.prefix);
+    let told = async {
+        loop {
+            let (options, group) = (options.clone(), group.clone());
+            let found = tokio::task::spawn_blocking(move || committed(&options, &group)).await;
+            if found.expect("asked").get(&0) == Some(&2) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told)
+        .await
+        .expect("told in time");
+}
