@@ -164,6 +164,12 @@ impl Principal {
         self.patients.contains(patient) || self.teams.0.as_ref().is_some_and(registered)
     }
 
+    /// Whether they hold consultations at all; of whom, [`Action::Consult`] says.
+    #[must_use]
+    pub const fn consults(&self) -> bool {
+        matches!(self.role, Role::Admin | Role::Doctor)
+    }
+
     /// Which practitioners they may see: a doctor is registered under the token's subject.
     #[must_use]
     pub fn staff_sight(&self) -> StaffSight {

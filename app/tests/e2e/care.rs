@@ -60,6 +60,14 @@ async fn a_doctor_sees_patients_from_joining_their_care_team_to_leaving_it_on_op
     }
     assert!(client::get(&house.http, "/v1/patients/p1/latest", &sow).await.is_err());
 
+    let plan = json!({ "patient_id": "p1", "practitioner_id": "dr.ba" });
+    for (token, status) in [(&ba, 201), (&sow, 404)] {
+        let (answered, answer) = client::post(&house.http, "/v1/consultations", token, &plan)
+            .await
+            .unwrap();
+        assert_eq!(answered, status, "{answer}");
+    }
+
     let mut request = format!("ws://{}/ws/patients/p1/", house.http)
         .into_client_request()
         .unwrap();
