@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::catalogue::Form;
 use crate::facts::{ConsultationSeries, Stretch};
 use crate::ids::SensorId;
 use crate::metric::Metric;
@@ -14,6 +15,12 @@ use crate::time::{Span, Timestamp};
 pub const LONGEST: Span = Span::hours(12);
 /// A consultation is folded in parts of this length, aligned to 1970.
 pub const PART: Span = Span::hours(1);
+
+/// Whether a metric is data about the patient that is folded: numbers, but not the charge of a battery.
+#[must_use]
+pub const fn counts(metric: Metric) -> bool {
+    matches!(metric.info().form, Form::Number) && !matches!(metric, Metric::Battery)
+}
 
 /// Where the parts begin that a consultation opened then may touch, oldest first.
 pub fn parts(opened_at: Timestamp) -> impl Iterator<Item = Timestamp> {

@@ -21,7 +21,7 @@ use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use super::consultations::visible;
-use super::input::{Sent, moment};
+use super::input::{Sent, moment, needed};
 use crate::auth::Caller;
 use crate::command::Done;
 use crate::problem::{Body, Problem};
@@ -29,6 +29,8 @@ use crate::state::State;
 
 /// Longest note, in characters.
 const TEXT: usize = 10_000;
+/// Notes of one consultation: with what else happens to it they are read whole, each time.
+const NOTES: usize = 1_000;
 
 /// What a planned consultation is answered with.
 #[derive(Debug, Serialize, ToSchema)]
@@ -166,7 +168,7 @@ pub(super) async fn close(
     reason = "for the OpenAPI document; read by `note`, which names what is wrong"
 )]
 struct Writing {
-    /// At most 10,000 characters.
+    /// At most 10,000 characters; at most 1,000 notes of one consultation.
     text: String,
     /// RFC 3339: the moment in the patient's data that it is about.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -191,6 +193,12 @@ pub(super) async fn note(
                 format!("longer than {TEXT} characters"),
                 format!("plus long que {TEXT} caractères"),
             ));
+        }
+        if it.notes.len() >= NOTES {
+            return Err(Problem::Conflict {
+                detail: "This consultation has 1,000 notes: no more are taken.",
+                detail_fr: "Cette consultation a 1 000 notes : il n’en est plus pris.",
+            });
         }
         Ok(Fact::ConsultationNoted(ConsultationNoted {
             consultation_id: it.id.clone(),
@@ -226,10 +234,6 @@ fn text<'a>(fields: &'a Map<String, Value>, field: &'static str) -> Result<Optio
         Some(Value::String(text)) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
         Some(_) => Err(Problem::invalid(field, "not a text", "ce n’est pas un texte")),
     }
-}
-
-fn needed<'a>(field: &'static str, value: Option<&'a str>) -> Result<&'a str, Problem> {
-    value.ok_or_else(|| Problem::invalid(field, "this field is needed", "ce champ est requis"))
 }
 
 fn not_an_id(field: &'static str) -> Problem {

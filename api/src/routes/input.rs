@@ -146,9 +146,9 @@ pub(super) fn metric(text: Option<&str>) -> Result<Option<Metric>, Problem> {
     .transpose()
 }
 
-/// A parameter that has to be there.
+/// A parameter or field that has to be there.
 pub(super) fn needed<T>(field: &'static str, value: Option<T>) -> Result<T, Problem> {
-    value.ok_or_else(|| Problem::invalid(field, "this parameter is needed", "ce paramètre est requis"))
+    value.ok_or_else(|| Problem::invalid(field, "this is needed", "ceci est requis"))
 }
 
 /// What a query's error is to its caller.

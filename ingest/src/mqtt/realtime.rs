@@ -101,7 +101,9 @@ impl Realtime {
                         payload: Bytes::from(frame),
                         live: true,
                     };
-                    self.sessions.deliver(&Arc::new(notice), self.limit);
+                    if self.sessions.deliver(&Arc::new(notice), self.limit) > 0 {
+                        continue;
+                    }
                 }
                 Ok(None) => return,
                 Err(_) => {}

@@ -143,7 +143,8 @@ impl Session {
         });
     }
 
-    /// Writes queued alerts as far as the window allows; returns how many, and how many were too large for the client.
+    /// Writes queued alerts as far as the window allows, those that its holder still may see; returns how many, and how
+    /// many were too large for the client.
     pub(super) fn drain(&mut self, wire: &Wire, window: Window, out: &mut BytesMut) -> (usize, usize) {
         let (mut sent, mut too_large) = (0, 0);
         while let Some((_, qos)) = self.queue.front() {
@@ -154,6 +155,9 @@ impl Session {
             let Some((notice, qos)) = self.queue.pop_front() else {
                 break;
             };
+            if !self.principal.may(Action::SeePatient(&notice.patient)) {
+                continue;
+            }
             let id = if qos == Qos::AtMostOnce { 0 } else { self.next_id() };
             let flight = Flight {
                 id,
@@ -362,6 +366,43 @@ mod tests {
             &mut out,
         );
         assert!(session.flights.is_empty());
+    }
+
+    #[derive(Debug)]
+    struct Team(std::sync::atomic::AtomicBool);
+
+    impl schemas::access::CareTeams for Team {
+        fn cares(&self, _: &str, _: &PatientId) -> bool {
+            self.0.load(std::sync::atomic::Ordering::SeqCst)
+        }
+
+        fn patients(&self, _: &str) -> Vec<PatientId> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn what_waits_when_a_doctor_leaves_a_care_team_is_not_handed_out() {
+        let team = Arc::new(Team(true.into()));
+        let mut session = Session::new(Principal {
+            teams: schemas::access::Teams::of(Arc::clone(&team) as Arc<dyn schemas::access::CareTeams>),
+            ..doctor(&["own"])
+        });
+        session.subscribe("fajma/patient/+/alerts/critical".to_owned(), Qos::AtLeastOnce, 9);
+        let mut out = BytesMut::new();
+        assert_eq!(session.offer(&notice("p1"), 9), Some(0));
+        assert_eq!(session.drain(&WIRE, WINDOW, &mut out), (1, 0), "while in the team");
+        assert_eq!(session.offer(&notice("p1"), 9), Some(0));
+        assert_eq!(session.offer(&notice("own"), 9), Some(0));
+        team.0.store(false, std::sync::atomic::Ordering::SeqCst);
+        out.clear();
+        assert_eq!(
+            session.drain(&WIRE, WINDOW, &mut out),
+            (1, 0),
+            "the own patient's alone"
+        );
+        assert!(String::from_utf8_lossy(&out).contains("fajma/patient/own/alerts"));
+        assert_eq!(session.offer(&notice("p1"), 9), None);
     }
 
     #[test]

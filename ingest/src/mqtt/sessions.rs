@@ -181,12 +181,14 @@ impl Sessions {
         attached
     }
 
-    /// Queues an alert for everyone who asked for it and may see it.
-    pub(super) fn deliver(&self, notice: &Arc<Notice>, limit: usize) {
+    /// Queues an alert for everyone who asked for it and may see it: how many these are.
+    pub(super) fn deliver(&self, notice: &Arc<Notice>, limit: usize) -> usize {
+        let mut takers = 0;
         let seats: Vec<_> = self.book().listeners.values().map(Arc::clone).collect();
         for seat in seats {
             let offered = seat.session().offer(notice, limit);
             if let Some(dropped) = offered {
+                takers += 1;
                 if !notice.live {
                     metrics::alerts("queued", 1);
                     metrics::alerts("dropped", dropped);
@@ -200,6 +202,7 @@ impl Sessions {
                 seat.wake.notify_one();
             }
         }
+        takers
     }
 
     /// Whether a session asks for what comes on a topic.

@@ -19,12 +19,10 @@ use schemas::derived::Outcome;
 use schemas::facts::Reading;
 use schemas::ids::Key;
 use schemas::journal::{Envelope, Fact};
-use schemas::metric::Metric;
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Context, Deadlines, Input, Keys, Processor, Step, keys};
-use crate::windows::has_windows;
 use part::Part;
 
 /// The one kind of key: an hour of a patient.
@@ -44,7 +42,7 @@ pub struct State {
 fn counted(fact: &Envelope) -> Option<&Reading> {
     match (&fact.key, &fact.fact) {
         (Key::Patient(_), Fact::Reading(reading))
-            if has_windows(reading.metric) && reading.metric != Metric::Battery && reading.value.is_finite() =>
+            if consultation::counts(reading.metric) && reading.value.is_finite() =>
         {
             Some(reading)
         }

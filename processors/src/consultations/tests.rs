@@ -1,3 +1,4 @@
+use schemas::metric::Metric;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use schemas::consultation::{LONGEST, PART, joined};
+use schemas::consultation::{LONGEST, PART, counts, joined};
 use schemas::facts::{ConsultationSeries, ConsultationState, Stretch};
 use schemas::ids::{ConsultationId, PatientId, SensorId, StaffId};
 use schemas::metric::Metric;
@@ -231,11 +231,6 @@ pub async fn received_by(
         newest.extend(rows.pop());
     }
     Ok((folded, newest))
-}
-
-/// Whether a metric is data about the patient that can be averaged.
-const fn counts(metric: Metric) -> bool {
-    matches!(metric.info().form, schemas::catalogue::Form::Number) && !matches!(metric, Metric::Battery)
 }
 
 /// A series of readings, oldest first.
