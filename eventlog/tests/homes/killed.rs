@@ -43,7 +43,7 @@ impl Broker {
         let script: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/engines/engines");
         let run = Command::new(script)
             .args(what)
-            .env("FAJMA_ENGINES_RUN", self.run.path())
+            .env("ENGINES_RUN", self.run.path())
             .stderr(std::process::Stdio::inherit())
             .output();
         let done = run.expect("the script runs");
