@@ -5,47 +5,21 @@
 //! own, gives no right.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{PoisonError, RwLock};
 
-use eventlog::{EventLog, Limit, LogError, Offset, Partition, Topic};
+use eventlog::follow::Follows;
 use projections::query::{self, Paging, Registered};
 use projections::store::{ViewError, ViewStore};
 use schemas::access;
-use schemas::codec::{self, Catalogue};
 use schemas::ids::{Key, PatientId, StaffId};
-use schemas::journal::Fact;
+use schemas::journal::{Envelope, Fact};
 use schemas::registry::{Record, Register};
 use smol_str::SmolStr;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-
-/// So long more gathers before the journal is read on.
-const GATHER: Duration = Duration::from_millis(100);
-/// Records read at once: most are none of ours.
-const AT_ONCE: Limit = Limit {
-    records: 16_384,
-    bytes: 4 << 20,
-};
-
-/// Why the teams are not known.
-#[derive(Debug, thiserror::Error)]
-pub enum CareError {
-    /// The views cannot be read: try again.
-    #[error("the registrations cannot be read: {0}")]
-    Views(#[from] ViewError),
-    /// The log cannot be read: try again.
-    #[error("the journal cannot be read: {0}")]
-    Log(#[from] LogError),
-}
 
 /// The care teams of one log, as this process knows them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CareTeams {
-    log: Arc<dyn EventLog>,
     known: RwLock<Known>,
-    /// The next offset of each partition.
-    places: std::sync::Mutex<Vec<Offset>>,
 }
 
 #[derive(Debug, Default)]
@@ -92,11 +66,11 @@ impl Known {
         }
     }
 
-    fn fact(&mut self, key: &Key, fact: Fact) {
+    fn fact(&mut self, key: &Key, fact: &Fact) {
         match (key, fact) {
             (Key::Patient(id), Fact::PatientRecorded(it)) => {
-                let team = if it.ended { Vec::new() } else { it.patient.care_team };
-                self.patient(id, it.revision, team);
+                let team = if it.ended { &[][..] } else { &it.patient.care_team };
+                self.patient(id, it.revision, team.to_vec());
             }
             (Key::Staff(id), Fact::PractitionerRecorded(it)) => self.practitioner(id.as_str(), it.revision, it.ended),
             _ => {}
@@ -118,27 +92,11 @@ impl Known {
 }
 
 impl CareTeams {
-    /// Knows nothing yet: [`begin`](Self::begin), where there are views, and [`follow`](Self::follow).
-    #[must_use]
-    pub fn new(log: Arc<dyn EventLog>) -> Arc<Self> {
-        let partitions = usize::from(log.layout().partitions);
-        Arc::new(Self {
-            log,
-            known: RwLock::default(),
-            places: std::sync::Mutex::new(vec![0; partitions]),
-        })
-    }
-
-    /// Reads the registrations that the views show, and the journal from there to its end.
+    /// Reads the registrations that the views show. What comes later is told by whoever follows the journal.
     ///
     /// # Errors
-    /// [`CareError`].
-    pub async fn begin(&self, views: &dyn ViewStore) -> Result<(), CareError> {
-        // First the places, then the rows: what comes between is read twice, nothing is left out.
-        for partition in self.partitions() {
-            let shown = views.progress(Topic::Journal, partition).await?;
-            self.reached(partition, shown.map_or(0, |progress| progress.next));
-        }
+    /// [`ViewError`].
+    pub async fn begin(&self, views: &dyn ViewStore) -> Result<(), ViewError> {
         for register in [Register::Practitioners, Register::Patients] {
             let mut cursor: Option<String> = None;
             loop {
@@ -154,79 +112,21 @@ impl CareTeams {
                 }
             }
         }
-        for partition in self.partitions() {
-            self.catch_up(partition, &registrations()).await?;
-        }
         Ok(())
-    }
-
-    /// Follows the journal until `stop`. After an error it may be called again.
-    ///
-    /// # Errors
-    /// [`CareError`].
-    pub async fn follow(self: Arc<Self>, stop: CancellationToken) -> Result<(), CareError> {
-        let mut following = JoinSet::new();
-        for partition in self.partitions() {
-            let teams = Arc::clone(&self);
-            following.spawn(async move { teams.follow_one(partition).await });
-        }
-        tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            Some(ended) = following.join_next() => match ended {
-                Ok(ended) => ended,
-                Err(error) => Err(LogError::Unavailable(error.to_string()).into()),
-            },
-        }
-    }
-
-    async fn follow_one(&self, partition: Partition) -> Result<(), CareError> {
-        let ours = registrations();
-        loop {
-            self.catch_up(partition, &ours).await?;
-            self.log.wait(Topic::Journal, partition, self.place(partition)).await?;
-            tokio::time::sleep(GATHER).await;
-        }
-    }
-
-    async fn catch_up(&self, partition: Partition, ours: &[u32]) -> Result<(), CareError> {
-        let catalogue = Catalogue::builtin();
-        loop {
-            let bounds = self.log.bounds(Topic::Journal, partition).await?;
-            let from = self.place(partition).max(bounds.start);
-            if from >= bounds.end {
-                return Ok(());
-            }
-            let batch = self.log.read(Topic::Journal, partition, from, AT_ONCE).await?;
-            let Some(next) = batch.next() else { return Ok(()) };
-            for entry in batch.entries() {
-                if codec::unframe(&entry.value).is_ok_and(|(schema, _)| ours.contains(&schema))
-                    && let Ok(envelope) = codec::decode(&entry.value, &catalogue)
-                {
-                    self.change(|known| known.fact(&envelope.key, envelope.fact));
-                }
-            }
-            self.reached(partition, next);
-        }
-    }
-
-    fn partitions(&self) -> std::ops::Range<Partition> {
-        0..self.log.layout().partitions
-    }
-
-    fn place(&self, partition: Partition) -> Offset {
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.get(usize::from(partition)).copied().unwrap_or(0)
-    }
-
-    fn reached(&self, partition: Partition, next: Offset) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = places.get_mut(usize::from(partition)) {
-            *place = next;
-        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Known)) {
         change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Follows for CareTeams {
+    fn kinds(&self) -> &'static [&'static str] {
+        &["PatientRecorded", "PractitionerRecorded"]
+    }
+
+    fn fact(&self, envelope: &Envelope) {
+        self.change(|known| known.fact(&envelope.key, &envelope.fact));
     }
 }
 
@@ -249,19 +149,13 @@ impl access::CareTeams for CareTeams {
     }
 }
 
-/// The schemas of registrations: only those records are decoded.
-fn registrations() -> Vec<u32> {
-    let ours = |name: &str| matches!(name, "PatientRecorded" | "PractitionerRecorded");
-    codec::KINDS
-        .iter()
-        .filter(|kind| ours(kind.name))
-        .map(|kind| kind.id)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use eventlog::Clock;
+    use eventlog::follow::Follower;
     use schemas::access::CareTeams as _;
     use schemas::time::Span;
     use serde_json::json;
@@ -299,26 +193,37 @@ mod tests {
         house.settled().await;
         register(&house, "p1", 2, false, &["sow"]).await;
         register(&house, "p3", 1, false, &["ba"]).await;
-        let fresh = CareTeams::new(Arc::clone(&house.log));
+        let fresh = Arc::new(CareTeams::default());
         fresh.begin(&*house.state.parts.views).await.unwrap();
-        let follower = CareTeams::new(Arc::clone(&house.log));
-        for partition in follower.partitions() {
-            follower.catch_up(partition, &registrations()).await.unwrap();
+        let follows = Follower::new(Arc::clone(&house.log), vec![Arc::clone(&fresh) as Arc<dyn Follows>]);
+        for partition in 0..house.log.layout().partitions {
+            let shown = house
+                .state
+                .parts
+                .views
+                .progress(eventlog::Topic::Journal, partition)
+                .await;
+            follows.known(partition, shown.unwrap().map_or(0, |progress| progress.next));
         }
-        for teams in [&fresh, &follower] {
+        follows.catch_up().await.unwrap();
+        let anew = Arc::new(CareTeams::default());
+        let from_the_start = vec![Arc::clone(&anew) as Arc<dyn Follows>];
+        Follower::new(Arc::clone(&house.log), from_the_start)
+            .catch_up()
+            .await
+            .unwrap();
+        for teams in [&fresh, &anew] {
             assert_eq!(cares(teams, "ba"), ["p2", "p3"]);
             assert_eq!(cares(teams, "sow"), ["p1"]);
             assert!(teams.cares("sow", &patient("p1")) && !teams.cares("ba", &patient("p1")));
             assert_eq!(cares(teams, "nobody"), [""; 0]);
         }
         register(&house, "p2", 2, true, &["ba"]).await;
-        let stop = CancellationToken::new();
-        let following = tokio::spawn(Arc::clone(&fresh).follow(stop.clone()));
+        let following = tokio::spawn(follows.follow());
         while fresh.cares("ba", &patient("p2")) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        stop.cancel();
-        following.await.unwrap().unwrap();
+        following.abort();
         assert_eq!(cares(&fresh, "ba"), ["p3"]);
     }
 

@@ -40,8 +40,24 @@ pub(crate) async fn recorded(state: &State, key: Key, fact: Fact) -> Result<(Don
     Ok((done, position))
 }
 
+/// Appends envelopes as they are; where the last of them stands, once all are durable.
+pub(crate) async fn appended(state: &State, envelopes: Vec<Envelope>) -> Result<Option<Position>, Problem> {
+    let partitions = state.parts.log.layout().partitions;
+    let appends: Vec<Append> = envelopes.iter().map(|envelope| encoded(envelope, partitions)).collect();
+    let last = appends.last().map(|append| append.partition);
+    let offsets = state.parts.log.append(Topic::Journal, appends).await?;
+    Ok(last
+        .zip(offsets.last().copied())
+        .map(|(partition, offset)| Position { partition, offset }))
+}
+
 /// A fact about `key`, decided now, as it goes into the journal.
 pub(crate) fn append(key: Key, fact: Fact, now: Timestamp, partitions: u16) -> Append {
+    encoded(&envelope(key, fact, now), partitions)
+}
+
+/// A fact about `key`, decided now.
+pub(crate) fn envelope(key: Key, fact: Fact, now: Timestamp) -> Envelope {
     let mut envelope = Envelope {
         id: EventId([0; 16]),
         key,
@@ -56,8 +72,12 @@ pub(crate) fn append(key: Key, fact: Fact, now: Timestamp, partitions: u16) -> A
     let mut value = Vec::with_capacity(256);
     codec::encode(&envelope, &mut value);
     envelope.id = EventId::of("fajma.command", &[&value]);
-    value.clear();
-    codec::encode(&envelope, &mut value);
+    envelope
+}
+
+fn encoded(envelope: &Envelope, partitions: u16) -> Append {
+    let mut value = Vec::with_capacity(256);
+    codec::encode(envelope, &mut value);
     let key = envelope.key.text();
     Append {
         partition: partition::of_bytes(key.as_bytes(), partitions),

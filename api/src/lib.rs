@@ -7,6 +7,7 @@ mod auth;
 mod care;
 mod command;
 mod consultations;
+mod doors;
 mod layers;
 mod live;
 mod metrics;
@@ -22,7 +23,8 @@ mod testing;
 pub mod token;
 mod wire;
 
-pub use care::{CareError, CareTeams};
+pub use care::CareTeams;
+pub use doors::{Doors, NoDoors, SaidOf};
 pub use layers::with_common_layers;
 pub use live::{Followed, follow_consultation};
 pub use operations::{Disk, DoorTraffic, Lag, Operations, Stats};

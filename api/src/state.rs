@@ -12,6 +12,7 @@ use schemas::time::{Span, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::consultations::Desk;
+use crate::doors::Doors;
 use crate::live::Hub;
 use crate::operations::Operations;
 use crate::registry::Registry;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// How the house runs.
     pub operations: Arc<dyn Operations>,
+    /// The doors of this process.
+    pub doors: Arc<dyn Doors>,
     /// Closes WebSockets when the process is to end.
     pub shutdown: CancellationToken,
 }

@@ -130,6 +130,7 @@ impl House {
             authenticate: Arc::clone(&keys) as Arc<_>,
             clock: Arc::clone(&clock) as Arc<_>,
             operations: Arc::new(Quiet),
+            doors: Arc::new(crate::doors::NoDoors),
             shutdown: shutdown.clone(),
         });
         Self {

@@ -37,7 +37,9 @@ pub(crate) struct Reading {
     pub(crate) received_at: Timestamp,
     /// 0–100 as the device says.
     pub(crate) quality: Option<u8>,
-    /// What was noticed about it: `time_missing`, `suspect`, `zero_with_contact`, `at_least_once`, `censored`.
+    /// What was noticed about it: `time_missing`, `suspect`, `zero_with_contact`, `at_least_once`, `censored`,
+    /// `misfiled` (its sensor was not this patient's when it was measured: it counts nowhere), `reattributed` (somebody has
+    /// said that it is this patient's).
     #[schema(value_type = Vec<String>)]
     pub(crate) marks: Vec<SmolStr>,
 }

@@ -52,6 +52,7 @@ const SHELLS: &[&str] = &[
     "eventlog/src/faulty",
     "eventlog/src/conformance",
     "eventlog/src/model",
+    "eventlog/src/follow.rs",
     "ingest/src/",
     "processors/src/engine/runner",
     "processors/src/runner",

@@ -146,9 +146,11 @@ fn message() -> Bytes {
 
 fn accept_(c: &mut Criterion) {
     let (message, policy, catalogue) = (message(), Policy::standard(), Catalogue::builtin());
+    let roster = ingest::Roster::default();
     let rules = accept::Rules {
         policy: &policy,
         catalogue: &catalogue,
+        roster: &roster,
         bounds: accept::Bounds::default(),
     };
     let context = Context::new(Door::Http, Timestamp(1_767_600_060_000_000));

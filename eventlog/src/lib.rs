@@ -13,6 +13,7 @@ pub mod embedded;
 mod error;
 #[cfg(feature = "conformance")]
 pub mod faulty;
+pub mod follow;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "conformance")]

@@ -13,6 +13,8 @@ pub enum Topic {
     Devices,
     /// Consultations, by the processor `consultations`.
     Consultations,
+    /// Who wears which sensor when, by the processor `assignments`.
+    Assignments,
     /// Refused input.
     Rejected,
     /// Who read or changed what.
@@ -23,12 +25,13 @@ pub enum Topic {
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Journal,
         Self::Windows,
         Self::Alerts,
         Self::Devices,
         Self::Consultations,
+        Self::Assignments,
         Self::Rejected,
         Self::Audit,
         Self::Control,
@@ -43,6 +46,7 @@ impl Topic {
             Self::Alerts => "fajma.alerts",
             Self::Devices => "fajma.devices",
             Self::Consultations => "fajma.consultations",
+            Self::Assignments => "fajma.assignments",
             Self::Rejected => "fajma.rejected",
             Self::Audit => "fajma.audit",
             Self::Control => "fajma.control",
@@ -52,7 +56,10 @@ impl Topic {
     /// Whether a processor writes it.
     #[must_use]
     pub const fn is_derived(self) -> bool {
-        matches!(self, Self::Windows | Self::Alerts | Self::Devices | Self::Consultations)
+        matches!(
+            self,
+            Self::Windows | Self::Alerts | Self::Devices | Self::Consultations | Self::Assignments
+        )
     }
 
     /// How many partitions it has where the journal has `journal`.

@@ -31,10 +31,11 @@ fn main() {
 }
 
 fn measure(what: &str, message: &Bytes, readings: u32) {
-    let (policy, catalogue) = (Policy::standard(), Catalogue::builtin());
+    let (policy, catalogue, roster) = (Policy::standard(), Catalogue::builtin(), ingest::Roster::default());
     let rules = accept::Rules {
         policy: &policy,
         catalogue: &catalogue,
+        roster: &roster,
         bounds: accept::Bounds::default(),
     };
     let context =

@@ -61,7 +61,13 @@ fn main() {
     let address = listener.local_addr().unwrap();
     let (_policy, in_force) = tokio::sync::watch::channel(Arc::new(Policy::standard()));
     let as_log: Arc<dyn EventLog> = Arc::clone(&log) as _;
-    let intake = Intake::new(Arc::clone(&as_log), Arc::new(SystemClock), in_force, Limits::default());
+    let intake = Intake::new(
+        Arc::clone(&as_log),
+        Arc::new(SystemClock),
+        in_force,
+        Arc::default(),
+        Limits::default(),
+    );
     let stop = CancellationToken::new();
     let door = MqttDoor::new(
         intake,

@@ -10,9 +10,11 @@ pub mod http;
 pub mod intake;
 mod metrics;
 mod refusal;
+mod roster;
 pub mod ticker;
 
 pub use accept::{Bounds, Context, Kind, Outcome, Verdict};
 pub use intake::{DoorTraffic, Intake, Limits, PolicyInForce, Position, Receipt, Status, Tally};
 pub use refusal::{Fault, Refusal};
+pub use roster::{Roster, Standing, Whose};
 pub mod mqtt;

@@ -112,6 +112,10 @@ faults! {
     TooManySamples = TooLarge, "A waveform holds at most {} samples.", "Un tracé contient au plus {} échantillons.";
     /// An MQTT topic that devices do not write to.
     UnknownTopic = Inconsistent, "Nothing is taken on the topic {}.", "Rien n'est reçu sur le sujet {}.";
+    /// Admission is by registration, and the sensor is not registered.
+    UnknownSensor = UnknownSensor, "This sensor is not registered.", "Ce capteur n'est pas enregistré.";
+    /// The sensor was somebody else's, or nobody's, when it measured this.
+    OtherPatients = NotThisPatientsSensor, "This sensor was not this patient's when it measured this: what it sent is kept until somebody says whose it is.", "Ce capteur n'était pas à ce patient au moment de la mesure : l'envoi est gardé jusqu'à ce que quelqu'un dise à qui il appartient.";
     /// The sender may not write for this sensor or patient.
     NotYours = Unauthorised, "This token may not write for this sensor and patient.", "Ce jeton ne permet pas d'écrire pour ce capteur et ce patient.";
 }

@@ -1,6 +1,7 @@
 //! Sensors as they were last heard: written when one says something new about itself or is heard differently, and at
 //! ticks, at most every 30 s, while it is heard.
 
+use schemas::assignment;
 use schemas::derived::Outcome;
 use schemas::facts::{DeviceChanged, SensorState};
 use schemas::ids::SensorId;
@@ -48,12 +49,12 @@ struct Said {
 
 impl Processor for Devices {
     const NAME: &'static str = "devices";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const REPEATS: bool = true;
     type State = Option<Box<Device>>;
 
     fn keys(&self, fact: &Envelope, wake: &mut Keys) {
-        if let Some(sensor) = fact.fact.sensor() {
+        if let Some(sensor) = concerned(fact) {
             wake.push(|out| {
                 out.push_str("v/");
                 keys::subject(out, &fact.key);
@@ -72,13 +73,17 @@ impl Processor for Devices {
         let (device, write) = match input {
             Input::Fact { recorded, .. } => {
                 let fact = &recorded.envelope;
-                let Some(sensor) = fact.fact.sensor() else {
+                let Some(sensor) = concerned(fact) else {
                     return Step::quiet(state);
                 };
                 let first = state.is_none();
                 let mut device = state.unwrap_or_else(|| Box::new(Device::new(sensor, ctx.recorded_or(fact))));
-                let changed = device.hear(fact, ctx);
-                (device, first || changed)
+                // Of one that never said anything there is nothing to write until it is missed.
+                let write = match assignment::moved(&fact.fact) {
+                    Some(_) => device.silence.tell(fact, ctx) && device.silence.ever(),
+                    None => device.hear(fact, ctx) || first,
+                };
+                (device, write)
             }
             Input::Deadline => {
                 let Some(mut device) = state else {
@@ -102,6 +107,11 @@ impl Processor for Devices {
     fn heap(&self, _: &Self::State) -> usize {
         size_of::<Device>() + 32
     }
+}
+
+/// The sensor that a fact is about.
+fn concerned(fact: &Envelope) -> Option<&SensorId> {
+    fact.fact.sensor().or_else(|| assignment::moved(&fact.fact))
 }
 
 impl Devices {
@@ -176,7 +186,7 @@ impl Device {
             lat: self.said.lat,
             lng: self.said.lng,
             last_heard: self.silence.heard(),
-            expected_every: self.silence.promised(),
+            expected_every: self.silence.expected_every(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! When a sensor is silent: one rule for alerts and for the view of devices.
 //!
-//! A sensor promises a rhythm, one message every 30 s, with its first status message; a last will is no message of its
-//! own. It is offline after three times that without any message, counted on ticks of doors and never across a time when
-//! all doors were down. One that never promised is never called offline.
+//! A sensor is expected as often as it is registered with; else it promises a rhythm, one message every 30 s, with its
+//! first status message; a last will is no message of its own. It is offline after three times that without any message,
+//! counted on ticks of doors, from when it was attached, and never across a time when all doors were down. One of which
+//! nothing is known is never called offline, nor is one that the patient wears no more.
 
-use schemas::facts::Liveness;
+use schemas::facts::{Liveness, SensorAttached};
 use schemas::journal::{Envelope, Fact};
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -18,11 +19,20 @@ pub const PATIENCE: i64 = 3;
 /// What is known about a sensor's silence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Silence {
-    /// Recorded time of its last message.
+    /// Recorded time of its last message; until there was one, of what was first known of it.
     heard: Timestamp,
+    /// Whether it ever said anything.
+    ever: bool,
+    /// Recorded time from which silence is counted.
+    from: Timestamp,
     /// Not to be looked at again before.
     look: Timestamp,
     promised: Option<Span>,
+    registered: Option<Span>,
+    /// The patient wears it no more.
+    gone: bool,
+    /// The order of what was last told of who wears it.
+    told: Option<i64>,
     offline: bool,
     /// Since when it is as it is.
     since: Timestamp,
@@ -34,8 +44,13 @@ impl Silence {
     pub const fn new(now: Timestamp) -> Self {
         Self {
             heard: now,
+            ever: false,
+            from: Timestamp::MIN,
             look: Timestamp::MIN,
             promised: None,
+            registered: None,
+            gone: false,
+            told: None,
             offline: false,
             since: now,
         }
@@ -51,11 +66,57 @@ impl Silence {
         let before = self.liveness();
         let now = ctx.recorded_or(fact);
         self.heard = self.heard.max(now);
-        self.look = self.heard + patience(self.promised.unwrap_or(RHYTHM));
+        self.ever = true;
         self.offline = false;
         if promises {
             self.promised = Some(RHYTHM);
         }
+        self.count();
+        self.changed(before, now)
+    }
+
+    /// Who wears it was told: whether its liveness or its rhythm changed. What is over already changes nothing.
+    pub fn tell(&mut self, fact: &Envelope, ctx: &Context) -> bool {
+        let (order, open, attached) = match &fact.fact {
+            Fact::SensorAttached(it) => (it.order, it.until.is_none(), Some(it)),
+            Fact::SensorDetached(it) => (it.order, it.until.is_none(), None),
+            _ => return false,
+        };
+        if self.told.is_some_and(|told| order <= told) {
+            return false;
+        }
+        self.told = Some(order);
+        if !open {
+            return false;
+        }
+        let before = (self.liveness(), self.rhythm());
+        let now = ctx.recorded_or(fact);
+        self.wear(attached, now);
+        self.changed(before.0, now) || self.rhythm() != before.1
+    }
+
+    /// It is worn from now on, or no more.
+    fn wear(&mut self, attached: Option<&SensorAttached>, now: Timestamp) {
+        self.gone = attached.is_none();
+        self.registered = attached.and_then(|it| it.expected_every);
+        self.offline = false;
+        self.from = now;
+        self.count();
+    }
+
+    const fn rhythm(&self) -> Option<Span> {
+        match (self.gone, self.registered) {
+            (true, _) => None,
+            (false, Some(registered)) => Some(registered),
+            (false, None) => self.promised,
+        }
+    }
+
+    fn count(&mut self) {
+        self.look = self.heard.max(self.from) + patience(self.rhythm().unwrap_or(RHYTHM));
+    }
+
+    fn changed(&mut self, before: Liveness, now: Timestamp) -> bool {
         let changed = self.liveness() != before;
         if changed {
             self.since = now;
@@ -66,15 +127,15 @@ impl Silence {
     /// When its silence must be looked at, by ticks of doors.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        (self.promised.is_some() && !self.offline).then_some(self.look)
+        (self.rhythm().is_some() && !self.offline).then_some(self.look)
     }
 
     /// Looks whether it has been silent for too long; whether it went offline now.
     pub fn look(&mut self, ctx: &Context) -> bool {
-        let (Some(promised), false) = (self.promised, self.offline) else {
+        let (Some(rhythm), false) = (self.rhythm(), self.offline) else {
             return false;
         };
-        self.look = self.heard.max(ctx.silence_from) + patience(promised);
+        self.look = self.heard.max(self.from).max(ctx.silence_from) + patience(rhythm);
         self.offline = ctx.ingest >= self.look;
         if self.offline {
             self.since = ctx.recorded;
@@ -85,10 +146,11 @@ impl Silence {
     /// Whether it is heard.
     #[must_use]
     pub const fn liveness(&self) -> Liveness {
-        match (self.promised, self.offline) {
+        match (self.rhythm(), self.offline) {
             (None, _) => Liveness::Unknown,
-            (Some(_), false) => Liveness::Online,
             (Some(_), true) => Liveness::Offline,
+            (Some(_), false) if self.ever => Liveness::Online,
+            (Some(_), false) => Liveness::Unknown,
         }
     }
 
@@ -104,10 +166,22 @@ impl Silence {
         self.heard
     }
 
-    /// The rhythm it promised.
+    /// Whether it ever said anything.
     #[must_use]
-    pub const fn promised(&self) -> Option<Span> {
-        self.promised
+    pub const fn ever(&self) -> bool {
+        self.ever
+    }
+
+    /// Whether the patient wears it no more.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The rhythm it goes by.
+    #[must_use]
+    pub const fn expected_every(&self) -> Option<Span> {
+        self.rhythm()
     }
 }
 

@@ -213,11 +213,16 @@ pub fn key(text: &str) -> Key {
     Key::parse(text).unwrap_or(Key::Nobody)
 }
 
+/// A sensor of this name.
+///
+/// # Panics
+/// Where it is no name of a sensor.
+#[must_use]
 #[expect(
     clippy::expect_used,
     reason = "a test that names no sensor is wrong and should say so"
 )]
-fn sensor_id(text: &str) -> SensorId {
+pub fn sensor_id(text: &str) -> SensorId {
     SensorId::new(text).expect("a sensor's id")
 }
 

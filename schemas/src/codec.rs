@@ -52,7 +52,7 @@ kinds! {
     THRESHOLDS_SET = 4, "ThresholdsSet", 1, "thresholds_set";
     ALERT_ANSWERED = 5, "AlertAnswered", 1, "alert_answered";
     CLOCK_TICKED = 6, "ClockTicked", 1, "clock_ticked";
-    POLICY_CHANGED = 7, "PolicyChanged", 1, "policy_changed";
+    _POLICY_CHANGED_1 = 7, "PolicyChanged", 1, "policy_changed";
     PROCESSOR_ACTIVATED = 8, "ProcessorActivated", 1, "processor_activated";
     SEALED = 9, "Sealed", 1, "sealed";
     WINDOW_REVISED = 10, "WindowRevised", 1, "window_revised";
@@ -64,11 +64,17 @@ kinds! {
     PATIENT_RECORDED = 16, "PatientRecorded", 1, "patient_recorded";
     PRACTITIONER_RECORDED = 17, "PractitionerRecorded", 1, "practitioner_recorded";
     SENSOR_RECORDED = 18, "SensorRecorded", 1, "sensor_recorded";
+    SENSOR_ASSIGNED = 19, "SensorAssigned", 1, "sensor_assigned";
+    SENSOR_ATTACHED = 20, "SensorAttached", 1, "sensor_attached";
+    SENSOR_DETACHED = 21, "SensorDetached", 1, "sensor_detached";
+    READINGS_REATTRIBUTED = 22, "ReadingsReattributed", 1, "readings_reattributed";
     CONSULTATION_PLANNED = 24, "ConsultationPlanned", 1, "consultation_planned";
     CONSULTATION_OPENED = 25, "ConsultationOpened", 1, "consultation_opened";
     CONSULTATION_CLOSED = 26, "ConsultationClosed", 1, "consultation_closed";
     CONSULTATION_NOTED = 27, "ConsultationNoted", 1, "consultation_noted";
     CONSULTATION_REVISED = 34, "ConsultationRevised", 1, "consultation_revised";
+    ASSIGNMENT_CHANGED = 35, "AssignmentChanged", 1, "assignment_changed";
+    POLICY_CHANGED = 36, "PolicyChanged", 2, "policy_changed_2";
 }
 
 /// Bytes that cannot be read as a record.
@@ -262,6 +268,10 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::PatientRecorded(_) => PATIENT_RECORDED,
         Fact::PractitionerRecorded(_) => PRACTITIONER_RECORDED,
         Fact::SensorRecorded(_) => SENSOR_RECORDED,
+        Fact::SensorAssigned(_) => SENSOR_ASSIGNED,
+        Fact::SensorAttached(_) => SENSOR_ATTACHED,
+        Fact::SensorDetached(_) => SENSOR_DETACHED,
+        Fact::ReadingsReattributed(_) => READINGS_REATTRIBUTED,
         Fact::ConsultationPlanned(_) => CONSULTATION_PLANNED,
         Fact::ConsultationOpened(_) => CONSULTATION_OPENED,
         Fact::ConsultationClosed(_) => CONSULTATION_CLOSED,
@@ -289,6 +299,10 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::PatientRecorded(body) => body.write(out),
         Fact::PractitionerRecorded(body) => body.write(out),
         Fact::SensorRecorded(body) => body.write(out),
+        Fact::SensorAssigned(body) => body.write(out),
+        Fact::SensorAttached(body) => body.write(out),
+        Fact::SensorDetached(body) => body.write(out),
+        Fact::ReadingsReattributed(body) => body.write(out),
         Fact::ConsultationPlanned(body) => body.write(out),
         Fact::ConsultationOpened(body) => body.write(out),
         Fact::ConsultationClosed(body) => body.write(out),
@@ -332,6 +346,10 @@ fn read_envelope(schema_id: u32, mut from: &[u8]) -> Result<Envelope, Malformed>
             PATIENT_RECORDED => Fact::PatientRecorded(Avro::read(from)?),
             PRACTITIONER_RECORDED => Fact::PractitionerRecorded(Avro::read(from)?),
             SENSOR_RECORDED => Fact::SensorRecorded(Avro::read(from)?),
+            SENSOR_ASSIGNED => Fact::SensorAssigned(Avro::read(from)?),
+            SENSOR_ATTACHED => Fact::SensorAttached(Avro::read(from)?),
+            SENSOR_DETACHED => Fact::SensorDetached(Avro::read(from)?),
+            READINGS_REATTRIBUTED => Fact::ReadingsReattributed(Avro::read(from)?),
             CONSULTATION_PLANNED => Fact::ConsultationPlanned(Avro::read(from)?),
             CONSULTATION_OPENED => Fact::ConsultationOpened(Avro::read(from)?),
             CONSULTATION_CLOSED => Fact::ConsultationClosed(Avro::read(from)?),
@@ -370,6 +388,7 @@ pub fn encode_derived(derived: &Derived, out: &mut Vec<u8>) {
             Outcome::Alert(_) => ALERT_CHANGED,
             Outcome::Device(_) => DEVICE_CHANGED,
             Outcome::Consultation(_) => CONSULTATION_REVISED,
+            Outcome::Assignment(_) => ASSIGNMENT_CHANGED,
         },
         out,
     );
@@ -382,6 +401,7 @@ pub fn encode_derived(derived: &Derived, out: &mut Vec<u8>) {
         Outcome::Alert(body) => body.write(out),
         Outcome::Device(body) => body.write(out),
         Outcome::Consultation(body) => body.write(out),
+        Outcome::Assignment(body) => body.write(out),
     }
 }
 
@@ -409,6 +429,7 @@ fn read_derived(schema_id: u32, mut from: &[u8]) -> Result<Derived, Malformed> {
             ALERT_CHANGED => Outcome::Alert(Avro::read(from)?),
             DEVICE_CHANGED => Outcome::Device(Avro::read(from)?),
             CONSULTATION_REVISED => Outcome::Consultation(Avro::read(from)?),
+            ASSIGNMENT_CHANGED => Outcome::Assignment(Avro::read(from)?),
             _ => return Err(Malformed::Invalid("a derived record's kind")),
         },
     };

@@ -3,7 +3,7 @@
 use smol_str::SmolStr;
 
 use crate::avro::record;
-use crate::facts::{AlertChanged, ConsultationRevised, DeviceChanged, WindowRevised};
+use crate::facts::{AlertChanged, AssignmentChanged, ConsultationRevised, DeviceChanged, WindowRevised};
 use crate::ids::{EventId, Key};
 use crate::time::Timestamp;
 
@@ -64,6 +64,8 @@ pub enum Outcome {
     Device(DeviceChanged),
     /// A part of a consultation has a new revision.
     Consultation(ConsultationRevised),
+    /// A sensor is somebody else's.
+    Assignment(AssignmentChanged),
 }
 
 impl Derived {

@@ -3,8 +3,9 @@
 use crate::avro::symbols;
 use crate::facts::{
     AlertAnswered, ClockTicked, ConsultationClosed, ConsultationNoted, ConsultationOpened, ConsultationPlanned,
-    DeviceAlarm, PatientRecorded, PolicyChanged, PractitionerRecorded, ProcessorActivated, Reading, Sealed,
-    SensorRecorded, SensorStatus, ThresholdsSet,
+    DeviceAlarm, PatientRecorded, PolicyChanged, PractitionerRecorded, ProcessorActivated, Reading,
+    ReadingsReattributed, Sealed, SensorAssigned, SensorAttached, SensorDetached, SensorRecorded, SensorStatus,
+    ThresholdsSet,
 };
 use crate::ids::{EventId, Key};
 use crate::time::Timestamp;
@@ -67,6 +68,14 @@ pub enum Fact {
     PractitionerRecorded(PractitionerRecorded),
     /// The same of a sensor.
     SensorRecorded(SensorRecorded),
+    /// Somebody said who wears a sensor.
+    SensorAssigned(SensorAssigned),
+    /// A patient's journal is told that a sensor is theirs.
+    SensorAttached(SensorAttached),
+    /// A patient's journal is told that a sensor is not theirs.
+    SensorDetached(SensorDetached),
+    /// Somebody said whose readings are.
+    ReadingsReattributed(ReadingsReattributed),
     /// Somebody planned a consultation.
     ConsultationPlanned(ConsultationPlanned),
     /// A consultation began.
@@ -109,6 +118,10 @@ impl Fact {
             Self::PatientRecorded(_) => "PatientRecorded",
             Self::PractitionerRecorded(_) => "PractitionerRecorded",
             Self::SensorRecorded(_) => "SensorRecorded",
+            Self::SensorAssigned(_) => "SensorAssigned",
+            Self::SensorAttached(_) => "SensorAttached",
+            Self::SensorDetached(_) => "SensorDetached",
+            Self::ReadingsReattributed(_) => "ReadingsReattributed",
             Self::ConsultationPlanned(_) => "ConsultationPlanned",
             Self::ConsultationOpened(_) => "ConsultationOpened",
             Self::ConsultationClosed(_) => "ConsultationClosed",

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::facts::{Limits, MetricLimits};
 use crate::limits::LimitsError;
 use crate::metric::Metric;
-use crate::policy::{MetricRule, Policy};
+use crate::policy::{Admission, MetricRule, Policy};
 use crate::time::Span;
 
 /// Why a policy or thresholds cannot be taken.
@@ -111,6 +111,13 @@ struct PolicyForm {
     lateness_s: f64,
     fresh_for_s: f64,
     rules: Map<String, Value>,
+    /// Policies that were written before it could be said are open.
+    #[serde(default = "open")]
+    admission: Admission,
+}
+
+const fn open() -> Admission {
+    Admission::Open
 }
 
 fn to_value<T: Serialize>(form: T) -> Value {
@@ -213,7 +220,8 @@ fn rule_from_json(metric: Metric, value: &Value) -> Result<MetricRule, Invalid> 
 
 impl Policy {
     /// As JSON: `{"catalogue":1,"allowed_skew_s":300,"lateness_s":604800,"fresh_for_s":600,"rules":{"heart_rate":
-    /// {"limits":{…},"raise_after_s":10,"clear_after_s":30,"deadband":5,"spot":false,"extreme_low":29.9}}}`.
+    /// {"limits":{…},"raise_after_s":10,"clear_after_s":30,"deadband":5,"spot":false,"extreme_low":29.9}},"admission":
+    /// "open"}`.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let rules = self.rules.iter().map(|rule| {
@@ -234,6 +242,7 @@ impl Policy {
             lateness_s: self.lateness.as_seconds(),
             fresh_for_s: self.fresh_for.as_seconds(),
             rules: rules.collect(),
+            admission: self.admission,
         })
     }
 
@@ -255,6 +264,7 @@ impl Policy {
             lateness: seconds("lateness_s", form.lateness_s)?,
             fresh_for: seconds("fresh_for_s", form.fresh_for_s)?,
             rules,
+            admission: form.admission,
         })
     }
 }

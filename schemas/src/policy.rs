@@ -1,6 +1,6 @@
 //! What processors go by: a fact in the journal, never a line in a configuration file.
 
-use crate::avro::record;
+use crate::avro::{record, symbols};
 use crate::catalogue;
 use crate::facts::{Limits, MetricLimits};
 use crate::metric::{Form, Metric};
@@ -28,6 +28,16 @@ record! {
     }
 }
 
+symbols! {
+    /// Whose readings are taken.
+    pub enum Admission {
+        /// An unknown patient or sensor is taken in with its first reading.
+        Open = "open",
+        /// Sensors that are registered, for the patient to whom they are assigned.
+        Registered = "registered",
+    }
+}
+
 record! {
     /// The whole of what processors go by.
     pub struct Policy {
@@ -41,6 +51,8 @@ record! {
         pub fresh_for: Span,
         /// How each metric is watched.
         pub rules: Vec<MetricRule>,
+        /// Whose readings are taken.
+        pub admission: Admission,
     }
 }
 
@@ -88,6 +100,7 @@ impl Policy {
                 .filter(|metric| metric.info().form != Form::Waveform)
                 .map(|metric| standard_rule(*metric))
                 .collect(),
+            admission: Admission::Open,
         }
     }
 }

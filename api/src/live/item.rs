@@ -55,7 +55,7 @@ pub(super) fn read(topic: Topic, entry: &Entry, catalogue: &Catalogue) -> Result
     let (list, json) = match &derived.outcome {
         Outcome::Alert(alert) => (List::Alerts, json(&wire::Alert::of(&derived, alert))),
         Outcome::Window(window) => (List::Windows, json(&wire::Window::of(&derived.key, window))),
-        Outcome::Device(_) | Outcome::Consultation(_) => return Ok(None),
+        Outcome::Device(_) | Outcome::Consultation(_) | Outcome::Assignment(_) => return Ok(None),
     };
     Ok(Some(Item {
         offset: entry.offset,

@@ -62,6 +62,18 @@ const REGISTER_STAFF: [Answers; 3] = [
     [200, 403, 404, 404, 404, 404, 404, 401],
     [200, 403, 404, 404, 404, 404, 404, 401],
 ];
+/// Any sensor may be somebody's, also one that nothing was heard of: from then on it is known, and nobody's.
+const ASSIGN: [Answers; 3] = [
+    [200, 403, 404, 404, 404, 404, 404, 401],
+    [200, 403, 404, 404, 404, 404, 404, 401],
+    [200, 403, 404, 404, 404, 404, 404, 401],
+];
+/// To a patient whose registration has ended nothing is attributed.
+const REATTRIBUTE: [Answers; 3] = [
+    [400, 403, 404, 404, 404, 404, 404, 401],
+    [400, 403, 404, 404, 404, 404, 404, 401],
+    [400, 403, 404, 404, 404, 404, 404, 401],
+];
 /// What is wrong is told to the administrator alone.
 const CREATE: [Answers; 3] = [[400, 403, 403, 403, 403, 403, 403, 401]; 3];
 /// Of a patient of whom nothing was heard yet there are none.
@@ -122,7 +134,8 @@ const CASES: &[Case] = &[
     ("POST", "/v1/consultations/{c}/open", None, ONCE),
     ("POST", "/v1/consultations/{c}/close", None, ONCE),
     ("POST", "/v1/sql", None, NOT_HERE),
-    ("PUT", "/v1/sensors/{s}/assignment", None, NOT_HERE),
+    ("GET", "/v1/sensors/{s}/assignment", None, SEE),
+    ("GET", "/v1/sensors/{s}/unattributed", None, RUNNING),
     ("GET", "/v1/practitioners", None, STAFF_LIST),
     ("GET", "/v1/practitioners/{d}", None, STAFF),
     ("POST", "/v1/patients", Some("{}"), CREATE),
@@ -135,6 +148,19 @@ const CASES: &[Case] = &[
     ("DELETE", "/v1/patients/{p}", None, REGISTER),
     ("DELETE", "/v1/practitioners/{d}", None, REGISTER_STAFF),
     ("DELETE", "/v1/sensors/{s}", None, REGISTER),
+    // From here on sensors are nobody's.
+    (
+        "PUT",
+        "/v1/sensors/{s}/assignment",
+        Some(r#"{"patient_id":null}"#),
+        ASSIGN,
+    ),
+    (
+        "POST",
+        "/v1/sensors/{s}/reattribute",
+        Some(r#"{"from":"2026-11-18T12:00:00Z","to":"2026-11-18T13:00:00Z","patient_id":"p-own"}"#),
+        REATTRIBUTE,
+    ),
 ];
 
 #[tokio::test]

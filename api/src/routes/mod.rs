@@ -1,6 +1,7 @@
 //! The routes of the REST API, one file per subject, and the OpenAPI document that follows from them.
 
 mod alerts;
+mod assignments;
 mod consultation_shapes;
 mod consultations;
 mod consulting;
@@ -114,6 +115,9 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
         .routes(routes!(thresholds::read, thresholds::set))
         .routes(routes!(sensors::list, sensors::create))
         .routes(routes!(sensors::one, sensors::replace, sensors::end))
+        .routes(routes!(assignments::read, assignments::assign))
+        .routes(routes!(assignments::waiting))
+        .routes(routes!(assignments::reattribute))
         .routes(routes!(running::rejected))
         .routes(routes!(running::stats))
         .routes(routes!(running::livez))

@@ -66,6 +66,7 @@ pub(super) enum ReadingsOrPoints {
 impl From<ReadingRow> for Reading {
     fn from(row: ReadingRow) -> Self {
         Self {
+            marks: marks(&row),
             id: row.id,
             patient_id: key_patient(&row.patient_id),
             sensor_id: row.sensor_id.into(),
@@ -75,9 +76,16 @@ impl From<ReadingRow> for Reading {
             at: row.at,
             received_at: row.received_at,
             quality: row.quality.and_then(|q| u8::try_from(q).ok()),
-            marks: row.marks.iter().map(|m| SmolStr::new_static(m.as_str())).collect(),
         }
     }
+}
+
+/// What was noticed at the door, and since.
+fn marks(row: &ReadingRow) -> Vec<SmolStr> {
+    let since = [(row.misfiled, "misfiled"), (row.reattributed, "reattributed")];
+    let since = since.into_iter().filter(|(is, _)| *is).map(|(_, name)| name);
+    let at_the_door = row.marks.iter().map(|mark| mark.as_str());
+    at_the_door.chain(since).map(SmolStr::new_static).collect()
 }
 
 fn window(patient: &str, row: WindowRow) -> Window {

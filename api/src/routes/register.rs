@@ -19,6 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::input::Sent;
 use crate::auth::Caller;
+use crate::doors::{IN_FORCE, SaidOf};
 use crate::problem::Problem;
 use crate::registry::{Condition, Wish, key_in};
 use crate::state::State;
@@ -197,7 +198,16 @@ async fn change(
 ) -> Result<Response, Problem> {
     let (_, id) = Register::of(&key).ok_or(Problem::Internal)?;
     let by = caller.principal.subject.clone();
+    let sensor = match &key {
+        Key::Sensor(sensor) => Some(sensor.clone()),
+        _ => None,
+    };
     let done = state.parts.registry.record(key, wish, condition, by).await?;
+    if let Some(sensor) = sensor {
+        let known = state.parts.doors.know(&sensor, SaidOf::Registration(done.revision));
+        // Whoever sends for it at once is heard; a door that is late takes a moment longer.
+        let _ = tokio::time::timeout(IN_FORCE, known).await;
+    }
     let changed = Changed {
         id,
         revision: done.revision,

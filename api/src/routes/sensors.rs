@@ -47,7 +47,7 @@ pub(super) struct Sensor {
     zone: Option<Zone>,
     #[serde(flatten)]
     standing: Standing,
-    /// The patient it was last heard with.
+    /// The patient who wears it, as somebody has said; where nobody has, with whom it was last heard.
     #[schema(value_type = Option<String>)]
     patient_id: Option<PatientId>,
     /// `active`, `inactive` or `fault`, as it last said.
@@ -106,7 +106,7 @@ impl From<SensorCard> for Sensor {
             place: it.place,
             zone: it.zone,
             standing,
-            patient_id: heard.and_then(|row| row.patient_id.clone()),
+            patient_id: card.patient_id,
             state: heard.and_then(|row| row.state),
             liveness: heard.map_or(Liveness::Unknown, |row| row.liveness),
             liveness_since: heard.map(|row| row.since),
@@ -128,7 +128,7 @@ pub(super) struct Sensors {
 }
 
 fn patient_of(card: &SensorCard) -> Option<&PatientId> {
-    card.heard.as_ref().and_then(|row| row.patient_id.as_ref())
+    card.patient_id.as_ref()
 }
 
 /// Sensors, by id, cut to those of patients whom the caller may see. A page may be short although the list goes on.
@@ -163,7 +163,7 @@ pub(super) async fn list(
 }
 
 /// A sensor that the caller may see; for anybody else there is none.
-async fn seen(state: &State, caller: &Caller, id: &SensorId) -> Result<SensorCard, Problem> {
+pub(super) async fn seen(state: &State, caller: &Caller, id: &SensorId) -> Result<SensorCard, Problem> {
     let card = query::sensor_card(&*state.parts.views, id).await.map_err(viewed)?;
     let card = card.ok_or(Problem::NotFound)?;
     let may = match patient_of(&card) {
@@ -189,7 +189,7 @@ pub(super) async fn one(
 }
 
 /// Passes who may change the registry; to others a sensor that they do not see does not exist.
-async fn changing(state: &State, caller: &Caller, sensor: &str) -> Result<SensorId, Problem> {
+pub(super) async fn changing(state: &State, caller: &Caller, sensor: &str) -> Result<SensorId, Problem> {
     let id = SensorId::new(sensor).map_err(|_| Problem::NotFound)?;
     if caller.principal.may(Action::Register) {
         return Ok(id);
@@ -200,8 +200,8 @@ async fn changing(state: &State, caller: &Caller, sensor: &str) -> Result<Sensor
     Err(Problem::Forbidden)
 }
 
-/// A registration does not say who wears a sensor: what was heard may be sent back, another patient is refused rather
-/// than passed over.
+/// A registration does not say who wears a sensor (`…/assignment` does): what was read may be sent back, another patient is
+/// refused rather than passed over.
 fn whose(sent: &Sent, heard: Option<&PatientId>) -> Result<(), Problem> {
     match sent.0.get("patient_id") {
         None | Some(Value::Null) => Ok(()),
@@ -238,8 +238,8 @@ pub(super) async fn replace(
     sent: Sent,
 ) -> Result<Response, Problem> {
     let id = changing(&state, &caller, &sensor).await?;
-    let heard = query::sensor(&*state.parts.views, &id).await.map_err(viewed)?;
-    whose(&sent, heard.as_ref().and_then(|row| row.patient_id.as_ref()))?;
+    let card = query::sensor_card(&*state.parts.views, &id).await.map_err(viewed)?;
+    whose(&sent, card.as_ref().and_then(patient_of))?;
     register::replace(&state, &caller, Key::Sensor(id), (&headers, sent), &HEARD).await
 }
 

@@ -194,6 +194,7 @@ fn line(derived: &Derived) -> Value {
         Outcome::Alert(body) => serde_json::to_value(body),
         Outcome::Device(body) => serde_json::to_value(body),
         Outcome::Consultation(body) => serde_json::to_value(body),
+        Outcome::Assignment(body) => serde_json::to_value(body),
     };
     let origin = &derived.origin;
     json!({

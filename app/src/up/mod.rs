@@ -7,6 +7,7 @@ mod admission;
 mod behind;
 mod demo;
 mod doors;
+mod known;
 mod listening;
 mod no_views;
 pub mod notify;
@@ -36,6 +37,7 @@ use crate::tls;
 use admission::Admission;
 use behind::Behind;
 use doors::start_doors;
+use known::Known;
 use listening::Listening;
 use no_views::NoViews;
 use operations::Running;
@@ -123,14 +125,15 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         house.served = Some(Served { views, gate, registry });
     }
 
-    let teams = api::CareTeams::new(Arc::clone(&house.log));
-    if let Some(served) = &house.served {
-        let begun = teams.begin(&*served.views.store()).await;
-        begun.map_err(|e| Failure::because("who cares for whom", e))?;
+    let known = Known::new(&house.log);
+    let views = house.served.as_ref().map(|served| served.views.store());
+    if duties.ingest || duties.serve {
+        let begun = known.begin(&*house.log, views.as_deref()).await;
+        begun.map_err(|e| Failure::because("who is who", e))?;
     }
     let admission: Arc<dyn Authenticate> = Arc::new(Admission {
         keys: Arc::clone(&keys),
-        teams: Arc::clone(&teams),
+        teams: Arc::clone(&known.teams),
     });
     let roles: Arc<Roles> = Arc::default();
     let mut processing = config.processors.options(Arc::clone(&house.catalogue));
@@ -142,6 +145,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         Arc::clone(&house.log),
         Arc::clone(&house.clock),
         house.policy.in_force(),
+        Arc::clone(&known.roster),
         config.intake.limits(),
     );
     if duties.ingest {
@@ -167,9 +171,14 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         roles: &roles,
         behind: behind.handle(),
     };
-    let inside = start_roles(&within, (&running, &intake, &teams), processing, projecting)?;
+    let inside = start_roles(&within, (&running, &intake, &known), processing, projecting)?;
     let doors = CancellationToken::new();
-    let api = api_state(&house, (&keys, &admission), &running, (board, doors.clone()));
+    let api = api_state(
+        &house,
+        (&keys, &admission),
+        (&running, &intake, &known),
+        (board, doors.clone()),
+    );
     let supervised = start_doors(
         &within,
         (&admission, &api, intake),
@@ -234,7 +243,7 @@ async fn begin(house: &House, duties: Duties) -> Result<(), Failure> {
 fn api_state(
     house: &House,
     (keys, admission): (&Arc<Keys>, &Arc<dyn Authenticate>),
-    running: &Arc<Running>,
+    (running, intake, known): (&Arc<Running>, &Arc<Intake>, &Known),
     (board, stop): (Option<Arc<ProgressBoard>>, CancellationToken),
 ) -> Arc<api::State> {
     let (views, registry) = match &house.served {
@@ -254,6 +263,10 @@ fn api_state(
         authenticate: Arc::clone(admission),
         clock: Arc::clone(&house.clock),
         operations: Arc::clone(running) as Arc<dyn api::Operations>,
+        doors: Arc::new(known::Doors {
+            intake: Arc::clone(intake),
+            roster: Arc::clone(&known.roster),
+        }),
         board,
         shutdown: stop,
     })

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::CareTeams;
 use ingest::{Intake, ticker};
 use schemas::facts::TickedBy;
 use tokio_util::sync::CancellationToken;
 
 use super::Inside;
+use super::known::Known;
 use super::operations::Running;
 use super::share::{self, Work};
 use super::supervisor::Supervisor;
@@ -18,7 +18,7 @@ use crate::house::{House, Served};
 /// Starts the roles that are among the duties, and what every process has.
 pub(super) fn start_roles(
     inside: &Inside<'_>,
-    (running, intake, teams): (&Arc<Running>, &Arc<Intake>, &Arc<CareTeams>),
+    (running, intake, known): (&Arc<Running>, &Arc<Intake>, &Known),
     processing: processors::runner::Options,
     projecting: projections::runner::Options,
 ) -> Result<(Supervisor, CancellationToken), Failure> {
@@ -38,10 +38,15 @@ pub(super) fn start_roles(
         async move { keeper.follow(until).await.map_err(|e| e.to_string()) }
     });
     if duties.ingest || duties.serve {
-        let (teams, until) = (Arc::clone(teams), stop.clone());
-        supervisor.start("care", stop.clone(), move || {
-            let follow = Arc::clone(&teams).follow(until.clone());
-            async move { follow.await.map_err(|e| e.to_string()) }
+        let (follower, until) = (Arc::clone(&known.follower), stop.clone());
+        supervisor.start("known", stop.clone(), move || {
+            let (following, until) = (Arc::clone(&follower).follow(), until.clone());
+            async move {
+                tokio::select! {
+                    () = until.cancelled() => Ok(()),
+                    ended = following => ended.map_err(|e| e.to_string()),
+                }
+            }
         });
     }
     let (observed, until) = (Arc::clone(running), stop.clone());

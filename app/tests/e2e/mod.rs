@@ -1,5 +1,6 @@
 //! The main job, end to end: from a sensor's message to what a doctor sees.
 
+mod assignments;
 mod bad_messages;
 mod care;
 mod commands;

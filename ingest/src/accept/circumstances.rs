@@ -3,6 +3,7 @@
 use schemas::access::{Action, Principal, Role};
 use schemas::ids::{EventId, Key, PatientId, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
+use schemas::policy::Admission;
 use schemas::time::Timestamp;
 use smol_str::SmolStr;
 
@@ -10,12 +11,27 @@ use super::any::Any;
 use super::json::Raw;
 use super::{Bench, Checked, Context, time};
 use crate::refusal::Fault;
+use crate::roster::{Standing, Whose};
+
+/// What a record is about, which decides what becomes of it where it names another patient than wears the sensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// What was measured on a patient: where two say different things, nobody guesses.
+    Measured,
+    /// An alarm about a patient: it goes to who is said to wear the sensor, whomever it names.
+    Alarm,
+    /// The sensor itself, or the place where it is.
+    Device,
+}
 
 /// A record's circumstances, checked.
 #[derive(Debug)]
 pub(super) struct Circumstances {
     pub(super) sensor: SensorId,
-    pub(super) patient: Option<PatientId>,
+    /// Whom the record names.
+    named: Option<PatientId>,
+    /// Whose it is.
+    key: Key,
     /// When it was measured; `None` where the device did not say.
     pub(super) device_time: Option<Timestamp>,
     pub(super) seq: Option<i64>,
@@ -40,8 +56,9 @@ impl Circumstances {
             return Err(Fault::NotYours.of("sensor_id"));
         }
         Ok(Self {
+            key: Key::Sensor(sensor.clone()),
             sensor,
-            patient,
+            named: patient,
             device_time: device_time(&raw.at, context, bench)?,
             instead: match raw.before_arrival {
                 Some(moment) => not_ahead(moment, context, bench)?,
@@ -54,13 +71,41 @@ impl Circumstances {
         })
     }
 
-    /// The patient, who must be named: what is about a patient is of no use to nobody.
-    pub(super) fn patient_required(&self) -> Checked<()> {
-        if self.patient.is_some() {
-            Ok(())
-        } else {
-            Err(Fault::Missing.of("patient_id"))
+    /// When it was measured.
+    fn measured_at(&self) -> Timestamp {
+        self.device_time.unwrap_or(self.instead)
+    }
+
+    /// Finds out whose it is: the patient's whose sensor it was when it measured this. Where nothing has been said of that
+    /// moment, and admission is open, it is the patient's whom the record names.
+    pub(super) fn attribute(&mut self, about: About, bench: &Bench<'_>) -> Checked<()> {
+        if let Some(said) = bench.context.said {
+            self.key = Key::Patient(said.clone());
+            return Ok(());
         }
+        let Standing { registered, whose } = bench.rules.roster.look(&self.sensor, self.measured_at());
+        let by_registration = bench.rules.policy.admission == Admission::Registered;
+        if by_registration && !registered {
+            return Err(Fault::UnknownSensor.of("sensor_id"));
+        }
+        let other = || Err(Fault::OtherPatients.of("patient_id"));
+        let patient = match (whose, &self.named) {
+            (Whose::Of(owner), Some(named)) if about == About::Measured && owner != *named => return other(),
+            (Whose::Of(owner), _) => Some(owner),
+            (Whose::Unsaid, Some(named)) if !by_registration => Some(named.clone()),
+            (Whose::Unsaid | Whose::Nobodys, Some(_)) if about != About::Device => return other(),
+            (Whose::Unsaid | Whose::Nobodys, None)
+                if about == About::Alarm || about == About::Measured && !registered =>
+            {
+                return Err(Fault::Missing.of("patient_id"));
+            }
+            // Kept until somebody says whose it is.
+            (Whose::Unsaid | Whose::Nobodys, _) => None,
+        };
+        if let Some(patient) = patient {
+            self.key = Key::Patient(patient);
+        }
+        Ok(())
     }
 
     /// Whether a repeat of this record cannot be told from a new one.
@@ -94,11 +139,8 @@ impl Circumstances {
     pub(super) fn envelope(&self, id: EventId, fact: Fact) -> Envelope {
         Envelope {
             id,
-            key: match &self.patient {
-                Some(patient) => Key::Patient(patient.clone()),
-                None => Key::Sensor(self.sensor.clone()),
-            },
-            measured_at: self.device_time.unwrap_or(self.instead),
+            key: self.key.clone(),
+            measured_at: self.measured_at(),
             gateway_at: None,
             received_at: self.received_at,
             clock: if self.device_time.is_some() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use schemas::journal::Envelope;
 
-use super::circumstances::Circumstances;
+use super::circumstances::{About, Circumstances};
 use super::json::Raw;
 use super::{Bench, Checked, Kind, alarm, pressure, reading, status};
 use crate::refusal::Fault;
@@ -22,8 +22,9 @@ impl Bench<'_> {
         if let Some(field) = raw.twice {
             return Err(Fault::Twice.of(field));
         }
-        let circumstances = Circumstances::of(raw, index, self)?;
+        let mut circumstances = Circumstances::of(raw, index, self)?;
         if self.is_status(raw) {
+            circumstances.attribute(About::Device, self)?;
             let envelope = status::judge(raw, &circumstances, self.context)?;
             self.fact(index, envelope);
             return Ok(());
@@ -34,17 +35,22 @@ impl Bench<'_> {
         })?;
         match kind {
             "alarm" => {
+                circumstances.attribute(alarm::about(raw), self)?;
                 let envelope = alarm::judge(raw, &circumstances, self.context)?;
                 self.fact(index, envelope);
                 Ok(())
             }
-            "blood_pressure" => pressure::judge(raw, &circumstances, self.context, |e: Envelope| {
-                self.verdicts.push(super::Verdict {
-                    index,
-                    outcome: super::Outcome::Fact(e),
+            "blood_pressure" => {
+                circumstances.attribute(About::Measured, self)?;
+                pressure::judge(raw, &circumstances, self.context, |e: Envelope| {
+                    self.verdicts.push(super::Verdict {
+                        index,
+                        outcome: super::Outcome::Fact(e),
+                    })
                 })
-            }),
+            }
             metric => {
+                circumstances.attribute(reading::about(metric)?, self)?;
                 let envelope = reading::judge(raw, metric, &circumstances, self)?;
                 self.fact(index, envelope);
                 Ok(())

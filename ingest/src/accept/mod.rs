@@ -22,7 +22,7 @@ use bytes::Bytes;
 use schemas::access::Principal;
 use schemas::codec::Catalogue;
 use schemas::facts::Door;
-use schemas::ids::EventId;
+use schemas::ids::{EventId, PatientId};
 use schemas::journal::Envelope;
 use schemas::policy::Policy;
 use schemas::refused::Rejection;
@@ -30,6 +30,7 @@ use schemas::time::Timestamp;
 use smol_str::SmolStr;
 
 use crate::refusal::{Fault, Refusal, Refused};
+use crate::roster::Roster;
 
 /// What a message may hold, by the way it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +63,8 @@ pub struct Context<'a> {
     pub last_will: bool,
     /// Who sends: records they may not write are refused. `None` where that was checked before (a topic's owner).
     pub principal: Option<&'a Principal>,
+    /// Somebody has said whose it is, whatever else is known.
+    pub said: Option<&'a PatientId>,
     /// The place of the message's first record, for messages that are part of a larger one; else 0.
     pub first_index: i32,
 }
@@ -79,6 +82,7 @@ impl<'a> Context<'a> {
             received_at,
             last_will: false,
             principal: None,
+            said: None,
             first_index: 0,
         }
     }
@@ -124,6 +128,8 @@ pub struct Rules<'a> {
     pub policy: &'a Policy,
     /// Avro schemas that are known.
     pub catalogue: &'a Catalogue,
+    /// Which sensors are registered, and whose they are.
+    pub roster: &'a Roster,
     /// How large things may be.
     pub bounds: Bounds,
 }

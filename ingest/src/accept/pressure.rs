@@ -15,7 +15,6 @@ pub(super) fn judge(
     context: &Context<'_>,
     mut fact: impl FnMut(Envelope),
 ) -> Checked<()> {
-    circumstances.patient_required()?;
     let one = |metric, field, any| reading::value(raw, metric, (field, any), circumstances, context);
     let systolic = one(Metric::Systolic, "systolic", &raw.systolic)?;
     let diastolic = one(Metric::Diastolic, "diastolic", &raw.diastolic)?;

@@ -8,17 +8,27 @@ use schemas::unit;
 use smol_str::SmolStr;
 
 use super::any::Any;
-use super::circumstances::{Circumstances, flag, number};
+use super::circumstances::{About, Circumstances, flag, number};
 use super::json::Raw;
 use super::{Bench, Checked, Context, waveform};
 use crate::refusal::Fault;
 
+fn parse(name: &str) -> Checked<Metric> {
+    Metric::parse(name).ok_or_else(|| Fault::UnknownMetric.about("type", name))
+}
+
+/// What a reading of the metric of this name is about.
+pub(super) fn about(name: &str) -> Checked<About> {
+    Ok(if is_of_a_place(parse(name)?) {
+        About::Device
+    } else {
+        About::Measured
+    })
+}
+
 /// Judges a reading of the metric of this name.
 pub(super) fn judge(raw: &Raw<'_>, name: &str, circumstances: &Circumstances, bench: &Bench<'_>) -> Checked<Envelope> {
-    let metric = Metric::parse(name).ok_or_else(|| Fault::UnknownMetric.about("type", name))?;
-    if !is_of_a_place(metric) {
-        circumstances.patient_required()?;
-    }
+    let metric = parse(name)?;
     if metric.info().form == Form::Waveform {
         return waveform::judge(raw, metric, circumstances, bench);
     }

@@ -23,6 +23,7 @@ use tracing::Instrument;
 
 use crate::accept::{self, Bounds, Context, Outcome, Rules, Verdict};
 use crate::metrics;
+use crate::roster::Roster;
 use memory::{Known, Memory, Seen};
 use pace::{Pace, Urgency};
 pub use receipt::{Position, Receipt, Status, Tally};
@@ -74,6 +75,7 @@ pub struct Intake {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     policy: PolicyInForce,
+    roster: Arc<Roster>,
     catalogue: Catalogue,
     limits: Limits,
     memory: Memory,
@@ -85,11 +87,18 @@ pub struct Intake {
 impl Intake {
     /// An intake that appends to `log`.
     #[must_use]
-    pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, policy: PolicyInForce, limits: Limits) -> Arc<Self> {
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        policy: PolicyInForce,
+        roster: Arc<Roster>,
+        limits: Limits,
+    ) -> Arc<Self> {
         metrics::describe();
         Arc::new(Self {
             clock,
             policy,
+            roster,
             catalogue: Catalogue::builtin(),
             memory: Memory::new(limits.recent_ids),
             room: Semaphore::new((limits.bytes_in_flight / PERMIT).clamp(1, Semaphore::MAX_PERMITS)),
@@ -127,13 +136,20 @@ impl Intake {
     /// Judges a message by the policy in force; appends nothing.
     #[must_use]
     pub fn judge(&self, bytes: &Bytes, context: &Context<'_>) -> Vec<Verdict> {
+        self.traffic.arrived(context.door, bytes.len());
+        self.judge_again(bytes, context)
+    }
+
+    /// The same of what has arrived before.
+    #[must_use]
+    pub fn judge_again(&self, bytes: &Bytes, context: &Context<'_>) -> Vec<Verdict> {
         let policy = self.policy();
         let rules = Rules {
             policy: &policy,
             catalogue: &self.catalogue,
+            roster: &self.roster,
             bounds: self.limits.bounds,
         };
-        self.traffic.arrived(context.door, bytes.len());
         accept::accept(bytes, context, &rules)
     }
 

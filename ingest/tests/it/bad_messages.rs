@@ -13,6 +13,7 @@ pub(crate) fn judge(bytes: &[u8], context: &Context<'_>) -> Vec<Verdict> {
     let rules = accept::Rules {
         policy: &Policy::standard(),
         catalogue: &Catalogue::builtin(),
+        roster: &ingest::Roster::default(),
         bounds: accept::Bounds::default(),
     };
     accept::accept(&Bytes::copy_from_slice(bytes), context, &rules)

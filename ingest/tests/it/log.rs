@@ -148,5 +148,5 @@ impl EventLog for MemoryLog {
 pub(crate) fn intake(log: &Arc<MemoryLog>, limits: Limits) -> Arc<Intake> {
     let (_, policy) = watch::channel(Arc::new(Policy::standard()));
     let log: Arc<dyn EventLog> = Arc::<MemoryLog>::clone(log);
-    Intake::new(log, Arc::new(ManualClock::at(NOW)), policy, limits)
+    Intake::new(log, Arc::new(ManualClock::at(NOW)), policy, Arc::default(), limits)
 }

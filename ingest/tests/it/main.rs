@@ -1,6 +1,7 @@
 //! The doors as senders see them.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod attribution;
 mod bad_messages;
 mod good_messages;
 mod http_native;

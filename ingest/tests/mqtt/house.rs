@@ -65,7 +65,13 @@ impl House {
         let tokens = Arc::new(Tokens(watch::Sender::new(true)));
         let (policy, in_force) = watch::channel(Arc::new(Policy::standard()));
         let as_log: Arc<dyn EventLog> = Arc::clone(&log) as _;
-        let intake = Intake::new(Arc::clone(&as_log), Arc::new(SystemClock), in_force, Limits::default());
+        let intake = Intake::new(
+            Arc::clone(&as_log),
+            Arc::new(SystemClock),
+            in_force,
+            Arc::default(),
+            Limits::default(),
+        );
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

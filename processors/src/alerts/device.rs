@@ -92,11 +92,23 @@ impl Device {
         outcomes
     }
 
+    /// Takes that the patient wears it, or no more: what it said, or did not say, about where it sits is then over.
+    pub(super) fn tell(&mut self, moment: &Moment<'_>, fact: &Envelope, episodes: &mut Vec<Episode>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        if self.silence.tell(fact, moment.ctx) {
+            end(episodes, OFFLINE, moment, &mut outcomes);
+            if self.silence.is_gone() {
+                end(episodes, OFF, moment, &mut outcomes);
+            }
+        }
+        outcomes
+    }
+
     /// Looks whether the sensor has been silent for too long.
     pub(super) fn look(&mut self, moment: &Moment<'_>, episodes: &mut Vec<Episode>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         if self.silence.look(moment.ctx) {
-            let patience = Span(3 * self.silence.promised().unwrap_or(RHYTHM).0);
+            let patience = Span(3 * self.silence.expected_every().unwrap_or(RHYTHM).0);
             let raise = self.technical(OFFLINE, message::silent(patience), self.silence.heard(), moment.now);
             begin(episodes, raise, moment, &mut outcomes);
         }

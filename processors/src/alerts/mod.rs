@@ -16,6 +16,7 @@ mod message;
 mod run;
 mod vital;
 
+use schemas::assignment;
 use schemas::derived::Outcome;
 use schemas::facts::{AlertAnswered, ThresholdsSet};
 use schemas::ids::Key;
@@ -53,7 +54,7 @@ fn push(wake: &mut Keys, key: &Key, parts: &[&str]) {
 
 impl Processor for Alerts {
     const NAME: &'static str = "alerts";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const URGENT: bool = true;
     const REPEATS: bool = true;
     const SHARE: usize = 3;
@@ -61,7 +62,7 @@ impl Processor for Alerts {
 
     fn keys(&self, fact: &Envelope, wake: &mut Keys) {
         let Key::Patient(_) = fact.key else { return };
-        if let Some(sensor) = fact.fact.sensor() {
+        if let Some(sensor) = fact.fact.sensor().or_else(|| assignment::moved(&fact.fact)) {
             push(wake, &fact.key, &["sensor:", sensor.as_str()]);
         }
         match &fact.fact {
@@ -128,13 +129,19 @@ impl Subject {
                 self.vital.read(key, fact, reading, ctx, &mut self.episodes)
             }
             _ if of_device => {
-                let Some(sensor) = fact.fact.sensor() else {
+                let moved = assignment::moved(&fact.fact);
+                let Some(sensor) = fact.fact.sensor().or(moved) else {
                     return Vec::new();
                 };
                 let device = self
                     .device
                     .get_or_insert_with(|| Box::new(Device::new(sensor.clone(), now)));
-                device.hear(&Moment { key, now, ctx }, fact, novelty, &mut self.episodes)
+                let moment = Moment { key, now, ctx };
+                if moved.is_some() {
+                    device.tell(&moment, fact, &mut self.episodes)
+                } else {
+                    device.hear(&moment, fact, novelty, &mut self.episodes)
+                }
             }
             _ => Vec::new(),
         }

@@ -60,7 +60,7 @@ fn key(fact: &Envelope, at: Timestamp, wake: &mut Keys) {
 
 impl Processor for Consultations {
     const NAME: &'static str = "consultations";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const RHYTHM: bool = true;
     const PASSES: bool = true;
     const BUCKETS: &'static [(char, Span)] = &[HOUR];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemas::facts::TickedBy;
 use schemas::ids::EventId;
 use schemas::journal::{Envelope, Recorded};
-use schemas::policy::Policy;
+use schemas::policy::{Admission, Policy};
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,8 @@ pub struct Context {
     facts: u32,
     /// The version of this processor that speaks.
     pub active: Option<u16>,
+    /// The partition's journals have been told of sensors that were attached or detached.
+    pub assigned: bool,
     /// Policies, each with the recorded time since when it is in force, oldest first.
     policies: Vec<(Timestamp, Arc<Policy>)>,
     /// The offset of the record at hand.
@@ -80,6 +82,7 @@ impl Context {
             stretch: Timestamp::MIN,
             facts: 0,
             active: None,
+            assigned: false,
             policies: Vec::new(),
             offset: -1,
             incarnation,
@@ -183,6 +186,13 @@ impl Context {
         self.policy().map_or(LATENESS, |policy| policy.lateness)
     }
 
+    /// Whether only what a patient is known to wear counts.
+    #[must_use]
+    pub fn only_registered(&self) -> bool {
+        self.policy()
+            .is_some_and(|policy| policy.admission == Admission::Registered)
+    }
+
     /// Whether something measured then is too old to be applied.
     #[must_use]
     pub fn is_old(&self, measured_at: Timestamp) -> bool {
@@ -234,6 +244,7 @@ mod tests {
             lateness,
             fresh_for: Span::minutes(5),
             rules: Vec::new(),
+            admission: Admission::Open,
         }
     }
 

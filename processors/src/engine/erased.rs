@@ -1,7 +1,8 @@
 //! Tasks of all processors under one type.
 
 use eventlog::{Checkpoint, LogError, Offset, Topic, Work};
-use schemas::journal::Recorded;
+use schemas::derived::Derived;
+use schemas::journal::{Envelope, Recorded};
 
 use super::processor::Processor;
 use super::task::{Place, Stop, Task};
@@ -74,6 +75,8 @@ pub struct Kind {
     pub urgent: bool,
     /// How much of the memory for states it gets, beside the others.
     pub share: usize,
+    /// What journals are told of a conclusion before it is written.
+    pub told: Option<fn(&Derived) -> Vec<Envelope>>,
     /// Starts it at a place.
     pub restore: fn(Place) -> Result<Box<dyn AnyTask>, LogError>,
 }
@@ -88,8 +91,17 @@ impl Kind {
             output,
             urgent: P::URGENT,
             share: P::SHARE,
+            told: None,
             restore: |place| Ok(Box::new(Task::restore(P::default(), place)?)),
         }
+    }
+
+    /// The same, of whose conclusions journals are told. What is told goes by ids and order: it may be told twice, where
+    /// a conclusion was told and not written.
+    #[must_use]
+    pub const fn telling(mut self, told: fn(&Derived) -> Vec<Envelope>) -> Self {
+        self.told = Some(told);
+        self
     }
 
     /// The name of its places in the log: another version has its own.

@@ -34,13 +34,15 @@ pub enum Rule {
     HorizonStays,
     /// States are saved before recorded time jumps, so that a replay finds every bucket that it needs.
     CheckpointBeforeJump,
+    /// What a sensor measures is the patient's who wore it then.
+    WhoWoreIt,
     /// Buckets are dropped only when nothing that waits in them is unsaid and no replay goes back to them.
     DropLate,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SkipApplied,
         Self::KeyInOrigin,
         Self::FirstOffset,
@@ -56,6 +58,7 @@ impl Rule {
         Self::OwnClocks,
         Self::HorizonStays,
         Self::CheckpointBeforeJump,
+        Self::WhoWoreIt,
         Self::DropLate,
     ];
 

@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eventlog::{Checkpoint, LogError, Offset, Output, Partition, Shelf, Stored, Work};
+use schemas::assignment::{self, Worn};
 use schemas::codec;
 use schemas::derived::{Derived, Incarnation, Origin, Outcome};
-use schemas::ids::EventId;
+use schemas::ids::{EventId, Key, SensorId};
 use schemas::journal::{Envelope, Fact, Recorded};
 use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
@@ -104,6 +105,7 @@ pub struct Task<P: Processor> {
     next: Offset,
     states: Store<P::State>,
     seen: Store<Segment>,
+    worn: Store<Worn>,
     index: Index,
     wake: Keys,
     text: String,
@@ -150,6 +152,7 @@ impl<P: Processor> Task<P> {
             next: place.position,
             states: Store::default(),
             seen: Store::default(),
+            worn: Store::default(),
             index,
             wake: Keys::default(),
             text: String::new(),
@@ -184,12 +187,12 @@ impl<P: Processor> Task<P> {
 
     /// How many keys have changed since the last checkpoint.
     pub fn dirty(&self) -> usize {
-        self.states.dirty() + self.seen.dirty()
+        self.states.dirty() + self.seen.dirty() + self.worn.dirty()
     }
 
     /// Bytes of states in memory, estimated.
     pub const fn resident(&self) -> usize {
-        self.states.bytes() + self.seen.bytes()
+        self.states.bytes() + self.seen.bytes() + self.worn.bytes()
     }
 
     /// Handles records of the partition, in offset order. What is below [`Work::reached`] has had its effect; give the
@@ -229,6 +232,7 @@ impl<P: Processor> Task<P> {
         self.states
             .drain(|s| processor.deadlines(s), |s| processor.heap(s), &mut states);
         self.seen.drain(|_| Deadlines::default(), Segment::heap, &mut states);
+        self.worn.drain(|_| Deadlines::default(), Worn::heap, &mut states);
         self.checkpointed = (self.next, self.context.recorded);
         let context = Bytes::from(self.context.encode());
         if Rule::ContextWithPosition.is_out() {
@@ -252,7 +256,8 @@ impl<P: Processor> Task<P> {
         let states = P::BUCKETS.iter().filter_map(|(kind, size)| self.past(*kind, *size));
         let states: Vec<String> = states.collect();
         self.seen.evict(self.budget / 2, |key| keys::is_before(key, &seen));
-        let budget = self.budget.saturating_sub(self.seen.bytes());
+        self.worn.evict(self.budget / 8, |_| false);
+        let budget = self.budget.saturating_sub(self.seen.bytes() + self.worn.bytes());
         self.states.evict(budget, |key| keys::is_before(key, &states));
     }
 
@@ -354,6 +359,7 @@ impl<P: Processor> Task<P> {
 
     fn fact(&mut self, record: &Recorded, outputs: &mut Vec<Output>) -> Result<(), Stop> {
         let fact = &record.envelope;
+        self.move_sensor(fact)?;
         let promises = matches!(fact.fact, Fact::SensorStatus(_));
         if P::RHYTHM && promises {
             self.rhythm(fact)?;
@@ -361,7 +367,9 @@ impl<P: Processor> Task<P> {
         let mut wake = std::mem::take(&mut self.wake);
         wake.clear();
         self.processor.keys(fact, &mut wake);
-        if !wake.is_empty() && self.is_concerned(&wake, fact)? {
+        if !wake.is_empty() && self.is_foreign(fact)? {
+            metrics::counter!(crate::metrics::NOT_APPLIED, "processor" => P::NAME, "why" => "foreign").increment(1);
+        } else if !wake.is_empty() && self.is_concerned(&wake, fact)? {
             let expected_every = if P::RHYTHM && !promises {
                 self.rhythm(fact)?
             } else {
@@ -434,11 +442,52 @@ impl<P: Processor> Task<P> {
         })
     }
 
-    /// The rhythm promised before this fact; a first status promises one.
+    /// Takes in that a sensor was attached to a patient, or detached.
+    fn move_sensor(&mut self, fact: &Envelope) -> Result<(), Stop> {
+        let Some(sensor) = assignment::moved(&fact.fact) else {
+            return Ok(());
+        };
+        self.context.assigned = true;
+        let offset = self.context.offset;
+        worn_key(&mut self.text, &fact.key, sensor);
+        let (slot, dirty) = self.worn.slot(&self.text, &*self.shelf)?;
+        if slot.state.fact(offset, &fact.fact) {
+            slot.touch(offset, dirty);
+        }
+        Ok(())
+    }
+
+    /// What the patient's journal says of a sensor, where it says anything of any.
+    fn worn(&mut self, fact: &Envelope, sensor: &SensorId) -> Result<Option<&Worn>, Stop> {
+        if !self.context.assigned {
+            return Ok(None);
+        }
+        worn_key(&mut self.text, &fact.key, sensor);
+        Ok(Some(&self.worn.slot(&self.text, &*self.shelf)?.0.state))
+    }
+
+    /// Whether a sensor said this that another wore then, as far as the patient's journal knows. What somebody has said
+    /// to be the patient's is.
+    fn is_foreign(&mut self, fact: &Envelope) -> Result<bool, Stop> {
+        let (Key::Patient(_), Some(sensor), None) = (&fact.key, fact.fact.sensor(), fact.cause) else {
+            return Ok(false);
+        };
+        let (offset, unsaid) = (self.context.offset, self.context.only_registered());
+        let worn = self
+            .worn(fact, sensor)?
+            .and_then(|worn| worn.is_worn(offset, fact.measured_at));
+        Ok(!worn.unwrap_or(!unsaid) && !Rule::WhoWoreIt.is_out())
+    }
+
+    /// The rhythm that its sensor is registered with, else the one promised before this fact; a first status promises
+    /// one.
     fn rhythm(&mut self, fact: &Envelope) -> Result<Option<Span>, Stop> {
         let Some(sensor) = fact.fact.sensor() else {
             return Ok(None);
         };
+        let as_of = self.context.offset;
+        let registered = self.worn(fact, sensor)?;
+        let registered = registered.and_then(|worn| worn.expected_every(as_of, fact.measured_at));
         let text = &mut self.text;
         text.clear();
         text.push_str("r/");
@@ -451,7 +500,7 @@ impl<P: Processor> Task<P> {
             slot.touch(offset, dirty);
             return Ok(None);
         }
-        Ok(slot.state.had_happened(offset).then_some(RHYTHM))
+        Ok(registered.or_else(|| slot.state.had_happened(offset).then_some(RHYTHM)))
     }
 
     fn wake(
@@ -509,6 +558,15 @@ impl<P: Processor> Task<P> {
             origin: derived.origin,
         });
     }
+}
+
+/// Where stands what a patient's journal says of a sensor.
+fn worn_key(text: &mut String, key: &Key, sensor: &SensorId) {
+    text.clear();
+    text.push_str("s/");
+    keys::subject(text, key);
+    text.push('/');
+    text.push_str(sensor.as_str());
 }
 
 /// The id of an alert's episode: who, which rule, where it was raised, since when.

@@ -4,8 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventlog::{Clock, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
-use schemas::journal::Recorded;
+use bytes::Bytes;
+use eventlog::{Append, Clock, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
+use schemas::codec;
+use schemas::journal::{Envelope, Recorded};
+use schemas::partition;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -436,6 +439,7 @@ impl Keeper {
         if checkpoint && work.checkpoint.is_none() {
             work.checkpoint = Some(life.task.checkpoint());
         }
+        self.tell(&work).await?;
         let checkpoint = work.checkpoint.is_some();
         let written = work.outputs.len() as u64;
         life.workspace.commit(work).await?;
@@ -449,6 +453,32 @@ impl Keeper {
             .board
             .change(processor, partition, |status| status.position = position);
         Ok(())
+    }
+
+    /// Tells journals of conclusions before they are written: where this is interrupted, they are told again.
+    async fn tell(&self, work: &Work) -> Result<(), LogError> {
+        let Some(told) = self.kind.told else { return Ok(()) };
+        let mut appends = Vec::new();
+        for output in &work.outputs {
+            let derived = codec::decode_derived(&output.value, &self.options.catalogue);
+            let derived = derived.map_err(|error| LogError::Corrupt(format!("a conclusion: {error}")))?;
+            let envelopes = derived.as_ref().map(told).unwrap_or_default();
+            appends.extend(envelopes.iter().map(|envelope| self.append(envelope)));
+        }
+        if appends.is_empty() {
+            return Ok(());
+        }
+        self.log.append(Topic::Journal, appends).await.map(drop)
+    }
+
+    fn append(&self, envelope: &Envelope) -> Append {
+        let mut value = Vec::with_capacity(128);
+        codec::encode(envelope, &mut value);
+        Append {
+            partition: partition::of(&envelope.key, self.log.layout().partitions),
+            key: Bytes::from(envelope.key.text().to_string()),
+            value: value.into(),
+        }
     }
 
     /// Nothing to read: takes the word if it is not ours yet, saves what is due, waits.

@@ -132,7 +132,7 @@ fn busy() -> Journal {
     journal
 }
 
-static ALL: [Kind; 4] = crate::all();
+static ALL: [Kind; 5] = crate::all();
 
 #[tokio::test(start_paused = true)]
 async fn what_is_written_is_what_the_journal_implies_though_owners_crash_and_write_late() {
@@ -284,7 +284,7 @@ struct Fragile;
 
 impl Processor for Fragile {
     const NAME: &'static str = "alerts";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = OLD_VERSION;
     type State = u32;
     fn keys(&self, fact: &Envelope, wake: &mut Keys) {
         if matches!(fact.fact, Fact::Reading(_)) {
@@ -390,8 +390,11 @@ impl<const N: u16> Processor for Later<N> {
     }
 }
 
-static OLD: [Kind; 1] = [Kind::of::<Later<1>>(Topic::Alerts)];
-static NEW: [Kind; 1] = [Kind::of::<Later<2>>(Topic::Alerts)];
+/// The version that the journals of tests activate, and the next one.
+const OLD_VERSION: u16 = <crate::alerts::Alerts as Processor>::VERSION;
+const NEW_VERSION: u16 = OLD_VERSION + 1;
+static OLD: [Kind; 1] = [Kind::of::<Later<OLD_VERSION>>(Topic::Alerts)];
+static NEW: [Kind; 1] = [Kind::of::<Later<NEW_VERSION>>(Topic::Alerts)];
 
 /// A journal of device alarms, each of which is one alert.
 fn alarms(n: i64) -> Journal {
@@ -431,7 +434,7 @@ async fn a_new_version_speaks_after_the_old_one_has_said_everything() {
     let said = house.derived(Topic::Alerts, 0).await;
     assert_eq!(said.len(), 10, "nine by the old version, one by the new");
     let by = |version, at: usize| said[at].0.id == Derived::id_of("alerts", version, &said[at].0.origin);
-    assert!((0..9).all(|at| by(1, at)) && by(2, 9));
+    assert!((0..9).all(|at| by(OLD_VERSION, at)) && by(NEW_VERSION, 9));
     house.shutdown.cancel();
     new.await.unwrap().unwrap();
     old.await.unwrap().unwrap();
@@ -464,7 +467,7 @@ async fn what_a_version_had_still_to_say_when_it_ended_is_said_by_the_next() {
     let said = house.derived(Topic::Alerts, 0).await;
     let by = |version, at: usize| said[at].0.id == Derived::id_of("alerts", version, &said[at].0.origin);
     assert_eq!(said.len(), 5);
-    assert!((0..3).all(|at| by(1, at)) && (3..5).all(|at| by(2, at)));
+    assert!((0..3).all(|at| by(OLD_VERSION, at)) && (3..5).all(|at| by(NEW_VERSION, at)));
     assert_eq!(
         said[3].0.origin.offset, n,
         "from its own record, as if nobody had been away"
@@ -473,7 +476,7 @@ async fn what_a_version_had_still_to_say_when_it_ended_is_said_by_the_next() {
         .await
         .unwrap()
         .of("alerts", 0);
-    assert_eq!(decided.cutovers, [(2, n)].into());
+    assert_eq!(decided.cutovers, [(NEW_VERSION, n)].into());
     // the old program, started once more by mistake, says nothing
     house.shutdown = CancellationToken::new();
     house.options.board = Board::default();

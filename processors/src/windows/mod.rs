@@ -11,8 +11,8 @@
 //! to 20 s after the end, so that they do not all hold up the alerts of one tick.
 //!
 //! Every new reading counts, whatever its quality (the mean quality is in the
-//! window). Coverage compares with the rhythm that the sensor had promised by its newest reading in the window: one
-//! reading every 30 s from its first status message on; without a promise there is none.
+//! window). Coverage compares with the rhythm that the sensor is registered with, else with the one that it had promised by
+//! its newest reading in the window: one reading every 30 s from its first status message on; without either there is none.
 //!
 //! States are kept per (series, 5 min: five minutes and their sum), per (series, hour) and per (series, day).
 
@@ -125,7 +125,7 @@ fn series(fact: &Envelope, reading: &Reading, out: &mut String) {
 
 impl Processor for Windows {
     const NAME: &'static str = "windows";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const RHYTHM: bool = true;
     const SHARE: usize = 6;
     const BUCKETS: &'static [(char, Span)] = &KINDS;

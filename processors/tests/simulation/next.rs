@@ -46,6 +46,7 @@ pub(crate) fn mark(outcome: &mut Outcome) {
         Outcome::Window(window) => window.sd += 1_000.0,
         Outcome::Alert(alert) => alert.message = format!("{} (2)", alert.message).into(),
         Outcome::Consultation(part) => part.revision += 1_000,
+        Outcome::Assignment(change) => change.until = None,
         Outcome::Device(device) => device.rssi = Some(device.rssi.unwrap_or(0.0) - 1_000.0),
     }
 }

@@ -174,6 +174,7 @@ fn order(told: &Told) -> (i64, String) {
         Outcome::Window(w) => format!("{} {} {:?} {:?} {}", w.sensor_id, w.metric, w.size, w.start, w.count),
         Outcome::Device(d) => format!("{} {:?}", d.sensor_id, d),
         Outcome::Alert(_) => String::new(),
+        Outcome::Assignment(a) => format!("{} {:?}", a.sensor_id, a.from),
         Outcome::Consultation(c) => format!("{} {:?} {}", c.consultation_id, c.start, c.revision),
     };
     (told.0, name)
@@ -212,6 +213,7 @@ fn cover(derived: &Derived, coverage: &mut Coverage) {
             Liveness::Unknown => "a sensor that promised nothing",
         }),
         Outcome::Consultation(_) => coverage.hit("a consultation folded"),
+        Outcome::Assignment(_) => coverage.hit("a sensor assigned"),
         Outcome::Alert(alert) => {
             if alert.retrospective {
                 coverage.hit("a retrospective alert");

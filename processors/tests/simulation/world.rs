@@ -3,14 +3,15 @@
 //! [`World::advance`] moves the clock and says which facts reach the journal then, in which order.
 
 use eventlog::prng::Prng;
+use schemas::assignment::Timeline;
 use schemas::facts::{
-    AlarmCode, ClockTicked, DeviceAlarm, Door, Limits, MetricLimits, PolicyChanged, ProcessorActivated, SensorState,
-    SensorStatus, ThresholdsSet, TickedBy,
+    AlarmCode, ClockTicked, DeviceAlarm, Door, Limits, MetricLimits, PolicyChanged, ProcessorActivated, SensorAttached,
+    SensorDetached, SensorState, SensorStatus, ThresholdsSet, TickedBy,
 };
 use schemas::ids::{EventId, Key, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
 use schemas::metric::Metric;
-use schemas::policy::Policy;
+use schemas::policy::{Admission, Policy};
 use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
 
@@ -45,6 +46,10 @@ pub(crate) struct World {
     clocks: [Span; 3],
     sent: Vec<Envelope>,
     made: u64,
+    /// Who is said to wear each sensor, and how often that was said.
+    worn: Vec<(Timeline, i64)>,
+    /// Whether sensors change hands: in every third world.
+    moving: bool,
 }
 
 fn envelope(id: EventId, key: Key, at: Timestamp, received_at: Timestamp, clock: ClockQuality, fact: Fact) -> Envelope {
@@ -80,10 +85,11 @@ impl World {
         let mut chance = Prng::new(seed);
         let phases = phases(&mut chance);
         let patients: Vec<_> = (0..=chance.below(3)).map(|n| Patient::new(n, &mut chance)).collect();
-        let sensors = (0..=patients.len() as u64 + chance.below(2))
+        let sensors: Vec<_> = (0..=patients.len() as u64 + chance.below(2))
             .map(|n| Sensor::new(n, n as usize % patients.len(), &mut chance))
             .collect();
-        let policy = policy(&mut chance);
+        let moving = seed % 3 == 1;
+        let policy = policy(&mut chance, moving);
         let clocks = [0; 3].map(|_: i64| Span::millis(chance.below(3_800) as i64 - 1_900));
         Self {
             chance,
@@ -92,6 +98,8 @@ impl World {
             partitions,
             phases,
             patients,
+            moving,
+            worn: vec![Default::default(); sensors.len()],
             sensors,
             policy,
             clocks,
@@ -150,7 +158,9 @@ impl World {
                 arrivals.push((self.partition(&message.key), message));
             }
         }
+        self.moves(&mut arrivals);
         self.repeats(&mut arrivals);
+        self.reattributes(&mut arrivals);
         self.people(&mut arrivals);
         self.ticks(&mut arrivals);
         Some(arrivals)
@@ -277,6 +287,82 @@ impl World {
         shuffle_near(arrivals, &mut self.chance);
     }
 
+    /// Somebody says who wears a sensor, mostly when they have put it on; patients' journals are told, now and then twice.
+    fn moves(&mut self, arrivals: &mut Arrivals) {
+        if !self.moving || !self.chance.percent(3) {
+            return;
+        }
+        let i = self.chance.below(self.sensors.len() as u64) as usize;
+        let wears = self
+            .chance
+            .percent(85)
+            .then(|| self.chance.below(self.patients.len() as u64) as usize);
+        let ago = [0, 0, 20, 600, 90_000][self.chance.below(5) as usize];
+        let from = self.now - Span::seconds(self.chance.below(ago + 1) as i64);
+        let expected_every = self
+            .chance
+            .percent(30)
+            .then(|| Span::seconds(5 + self.chance.below(60) as i64));
+        let patient = wears.and_then(|n| self.patients[n].key.patient().cloned());
+        let (timeline, order) = &mut self.worn[i];
+        let stretch = timeline.put(from, patient);
+        *order += 1;
+        let (order, sensor_id) = (*order, self.sensors[i].id.clone());
+        let (from, until) = (stretch.from, stretch.until);
+        let before = stretch.before.filter(|before| stretch.after.as_ref() != Some(before));
+        let detached = before.map(|patient| {
+            let sensor_id = sensor_id.clone();
+            (
+                patient,
+                Fact::SensorDetached(SensorDetached {
+                    sensor_id,
+                    from,
+                    until,
+                    order,
+                }),
+            )
+        });
+        let attached = stretch.after.map(|patient| {
+            let sensor_id = sensor_id.clone();
+            let told = SensorAttached {
+                sensor_id,
+                from,
+                until,
+                order,
+                expected_every,
+            };
+            (patient, Fact::SensorAttached(told))
+        });
+        for (patient, fact) in detached.into_iter().chain(attached) {
+            let told = self.house(Key::Patient(patient), self.now, fact);
+            let times = if self.chance.percent(20) { 2 } else { 1 };
+            arrivals.extend(vec![(self.partition(&told.key), told); times]);
+        }
+        self.coverage.hit("a sensor moved");
+        // A door may be behind, and who said it may be wrong.
+        if let Some(patient) = wears.filter(|_| self.chance.percent(70)) {
+            self.sensors[i].patient = patient;
+        } else {
+            self.coverage.hit("a sensor said to be elsewhere than it is");
+        }
+    }
+
+    /// Somebody says whose a reading is.
+    fn reattributes(&mut self, arrivals: &mut Arrivals) {
+        if !self.moving || self.sent.is_empty() || !self.chance.percent(3) {
+            return;
+        }
+        let mut reading = self.sent[self.chance.below(self.sent.len() as u64) as usize].clone();
+        if matches!(reading.fact, Fact::Reading(_)) {
+            reading.key = self.patients[self.chance.below(self.patients.len() as u64) as usize]
+                .key
+                .clone();
+            reading.cause = Some(EventId::of("simulation.command", &[&self.made.to_be_bytes()]));
+            self.coverage.hit("a reading re-attributed");
+            arrivals.push((self.partition(&reading.key), reading));
+        }
+    }
+
     /// Alarms, thresholds, policy.
     fn people(&mut self, arrivals: &mut Arrivals) {
         if self.chance.percent(2) {
@@ -317,7 +403,7 @@ impl World {
             arrivals.push((self.partition(&set.key), set));
         }
         if self.chance.percent(1) {
-            self.policy = policy(&mut self.chance);
+            self.policy = policy(&mut self.chance, self.moving);
             let (policy, by) = (self.policy.clone(), SmolStr::new_static("admin"));
             self.coverage.hit("policy changed");
             arrivals.extend(self.everywhere(Fact::PolicyChanged(PolicyChanged { policy, by })));
@@ -396,10 +482,13 @@ fn phases(chance: &mut Prng) -> Vec<Phase> {
 }
 
 /// The standard policy with what the seed makes of it.
-fn policy(chance: &mut Prng) -> Policy {
+fn policy(chance: &mut Prng, moving: bool) -> Policy {
     let mut policy = Policy::standard();
     policy.lateness = Span::hours([24, 72, 168, 168, 168][chance.below(5) as usize]);
     policy.fresh_for = Span::minutes([2, 10, 10][chance.below(3) as usize]);
+    if moving && chance.percent(10) {
+        policy.admission = Admission::Registered;
+    }
     if chance.percent(40) {
         for rule in &mut policy.rules {
             rule.raise_after = Span(rule.raise_after.0 / 2);

@@ -5,8 +5,10 @@
 
 mod alerts;
 mod anomalies;
+mod assignments;
 mod consultations;
 mod fields;
+mod misfiled;
 mod readings;
 mod register;
 mod registry;
@@ -17,6 +19,7 @@ mod windows;
 
 pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
 pub use anomalies::{Anomaly, anomalies};
+pub use assignments::{Assignment, Attachment, assignments, attachments, attachments_of, timeline, unattributed};
 pub use consultations::{
     Consultation, Happened, Note, consultation, consultation_parts, consultations, consultations_all, received_by,
 };

@@ -12,6 +12,7 @@ use serde::Serialize;
 use smol_str::SmolStr;
 
 use super::fields::Fields;
+use super::misfiled::Worn;
 use super::walk::{Filling, Walk, clustering};
 use super::{Page, Paging, Range};
 use crate::key;
@@ -61,6 +62,10 @@ pub struct ReadingRow {
     pub door: SmolStr,
     /// Its offset in its partition of the journal.
     pub position: i64,
+    /// Whether somebody has said whose it is.
+    pub reattributed: bool,
+    /// Whether it stands with a patient who did not wear its sensor when it was measured.
+    pub misfiled: bool,
     /// The waveform's samples per second.
     pub rate: Option<f64>,
     /// The waveform.
@@ -155,6 +160,8 @@ fn rest(named: Named, mut f: Fields) -> Result<ReadingRow, ViewError> {
         gateway_at: f.time(),
         rate: f.double(),
         samples: f.blob().map(|b| samples(&b)).unwrap_or_default(),
+        reattributed: f.blob().is_some(),
+        misfiled: false,
     })
 }
 
@@ -168,7 +175,8 @@ fn samples(bytes: &[u8]) -> Vec<f32> {
 /// Most rows of `latest` that one patient is shown.
 const SENSORS: usize = 2_000;
 
-/// The newest reading per metric and sensor of a subject (a patient's id, or `sensor:<id>`), by measured time.
+/// The newest reading per metric and sensor of a subject (a patient's id, or `sensor:<id>`), by measured time. One that is
+/// misfiled is not shown.
 ///
 /// # Errors
 /// [`ViewError`].
@@ -176,7 +184,10 @@ pub async fn latest(store: &dyn ViewStore, subject: &str) -> Result<Vec<ReadingR
     let rows = store
         .scan(&LATEST, Scan::of(vec![Cell::Text(SmolStr::new(subject))], SENSORS))
         .await?;
-    rows.into_iter().map(from_latest).collect()
+    let worn = Worn::of(store, subject).await?;
+    let rows = rows.into_iter().map(from_latest).collect::<Result<Vec<_>, _>>()?;
+    let own = |row: &ReadingRow| !worn.is_misfiled(&row.sensor_id, row.at, row.reattributed);
+    Ok(rows.into_iter().filter(own).collect())
 }
 
 /// The readings of a subject in a range of measured time, newest first; of one metric or of all.
@@ -214,7 +225,12 @@ pub async fn readings(
             break;
         }
     }
-    page.page(from_readings)
+    let worn = Worn::of(store, subject).await?;
+    page.page(|row| {
+        let mut row = from_readings(row)?;
+        row.misfiled = worn.is_misfiled(&row.sensor_id, row.at, row.reattributed);
+        Ok(row)
+    })
 }
 
 fn partition(subject: &str, metric: SmolStr, day: i64) -> Vec<Cell> {

@@ -8,6 +8,7 @@ use schemas::time::Timestamp;
 use serde_json::{Map, Value};
 use smol_str::{SmolStr, format_smolstr};
 
+use super::assignments::{Assignment, assignments, timeline};
 use super::fields::Fields;
 use super::registry::{self, PatientRow, SensorRow, listed};
 use super::walk::{Filling, Walk};
@@ -193,6 +194,8 @@ pub struct SensorCard {
     pub registered: Option<Registered>,
     /// What was heard.
     pub heard: Option<SensorRow>,
+    /// Who wears it, as somebody has said; where nobody has, with whom it was heard last.
+    pub patient_id: Option<PatientId>,
 }
 
 /// A patient; `None` where neither anything was heard of them nor anybody registered them.
@@ -216,11 +219,30 @@ pub async fn patient_card(store: &dyn ViewStore, id: &PatientId) -> Result<Optio
 pub async fn sensor_card(store: &dyn ViewStore, id: &SensorId) -> Result<Option<SensorCard>, ViewError> {
     let registered = registered(store, &Key::Sensor(id.clone())).await?;
     let heard = registry::sensor(store, id).await?;
-    Ok((registered.is_some() || heard.is_some()).then(|| SensorCard {
-        id: id.clone(),
+    let said = assignments(store, id).await?;
+    if registered.is_none() && heard.is_none() && said.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(sensor_with(id.clone(), registered, heard, &said)))
+}
+
+fn sensor_with(
+    id: SensorId,
+    registered: Option<Registered>,
+    heard: Option<SensorRow>,
+    said: &[Assignment],
+) -> SensorCard {
+    let timeline = timeline(said);
+    let patient_id = match timeline.last() {
+        Some((_, patient)) => patient.cloned(),
+        None => heard.as_ref().and_then(|row| row.patient_id.clone()),
+    };
+    SensorCard {
+        id,
         registered,
         heard,
-    }))
+        patient_id,
+    }
 }
 
 /// Patients whose id begins with `prefix`, by id.
@@ -258,13 +280,14 @@ pub async fn sensor_cards(
     let known = register(store, Register::Sensors, prefix, paging).await?;
     let heard = registry::sensors(store, prefix, paging).await?;
     let merged = merged(known, heard, |row| row.id.clone().into(), paging.rows())?;
-    let card = |(id, registered, heard): (SmolStr, _, _)| {
-        SensorId::new(&id)
-            .map(|id| SensorCard { id, registered, heard })
-            .map_err(|e| ViewError::Corrupt(format!("{id}: {e}")))
-    };
+    let mut items = Vec::with_capacity(merged.items.len());
+    for (id, registered, heard) in merged.items {
+        let id = SensorId::new(&id).map_err(|e| ViewError::Corrupt(format!("{id}: {e}")))?;
+        let said = assignments(store, &id).await?;
+        items.push(sensor_with(id, registered, heard, &said));
+    }
     Ok(Page {
-        items: merged.items.into_iter().map(card).collect::<Result<_, _>>()?,
+        items,
         next_cursor: merged.next_cursor,
     })
 }

@@ -67,7 +67,7 @@ pub async fn series(
             cursor = page.next_cursor;
         } else {
             let page = readings(store, subject, Some(metric), range, paging).await?;
-            for r in &page.items {
+            for r in page.items.iter().filter(|r| !r.misfiled) {
                 series.add(Point {
                     at: r.at,
                     count: 1,

@@ -10,6 +10,7 @@ use serde::Serialize;
 use smol_str::SmolStr;
 
 use super::fields::Fields;
+use super::misfiled::Worn;
 use super::readings::Days;
 use super::walk::{Filling, Walk};
 use super::{Page, Paging, Range};
@@ -93,7 +94,8 @@ fn from_row(row: Row) -> Result<WindowRow, ViewError> {
     })
 }
 
-/// The windows of a subject's metric that touch a range of measured time, newest first.
+/// The windows of a subject's metric that touch a range of measured time, newest first, without what is misfiled: a page
+/// may be shorter than asked for where it goes on.
 ///
 /// # Errors
 /// [`ViewError`].
@@ -140,5 +142,10 @@ pub async fn windows(
             break;
         }
     }
-    page.page(from_row)
+    let page = page.page(from_row)?;
+    let items = Worn::of(store, subject)
+        .await?
+        .corrected(store, subject, page.items)
+        .await?;
+    Ok(Page { items, ..page })
 }

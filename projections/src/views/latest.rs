@@ -31,6 +31,7 @@ pub static LATEST: View = View {
         column("gateway_at", Time),
         column("rate", Double),
         column("samples", Blob),
+        column("cause", Blob),
     ],
     grows: false,
 };

@@ -1,6 +1,7 @@
 //! The views: pure and memoryless, whole rows with absolute values.
 
 pub mod alerts;
+pub mod assignments;
 pub mod consultations;
 pub mod days;
 pub mod latest;
@@ -23,12 +24,16 @@ use crate::store::Change;
 use crate::view::{Cell, View};
 
 /// Every view.
-pub const ALL: [&View; 22] = [
+pub const ALL: [&View; 26] = [
     &alerts::ALERTS,
     &alerts::ALERT_BY_ID,
     &alerts::ALERT_HISTORY,
     &alerts::ALERTS_BY_DAY,
     &alerts::OPEN_ALERTS,
+    &assignments::ASSIGNMENTS,
+    &assignments::ATTACHMENTS,
+    &assignments::PATIENT_SENSORS,
+    &assignments::REATTRIBUTED,
     &consultations::CONSULTATION_EVENTS,
     &consultations::CONSULTATION_PARTS,
     &consultations::CONSULTATIONS,
@@ -98,6 +103,7 @@ pub fn project_fact(fact: &Recorded, out: &mut Vec<Change>) {
     registry::project(fact, out);
     thresholds::project(fact, out);
     consultations::project(fact, out);
+    assignments::project(fact, out);
 }
 
 /// The rows that follow from what a processor concluded.
@@ -107,6 +113,8 @@ pub fn project_derived(derived: &Derived, out: &mut Vec<Change>) {
         Outcome::Alert(alert) => alerts::project(derived, alert, out),
         Outcome::Device(device) => sensors::project(derived, device, out),
         Outcome::Consultation(part) => consultations::project_part(derived, part, out),
+        // Whose a sensor is follows from what is said in its journal: `assignments::project`.
+        Outcome::Assignment(_) => {}
     }
 }
 

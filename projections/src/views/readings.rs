@@ -31,6 +31,8 @@ pub static READINGS: View = View {
         column("gateway_at", Time),
         column("rate", Double),
         column("samples", Blob),
+        // The command by which somebody said whose it is.
+        column("cause", Blob),
     ],
     grows: true,
 };
@@ -78,6 +80,7 @@ pub(super) fn cells(fact: &Recorded, reading: &Reading) -> Vec<Cell> {
         envelope.gateway_at.into(),
         reading.samples.as_ref().map(|s| s.rate).into(),
         reading.samples.as_ref().map(samples).into(),
+        envelope.cause.map(|cause| Bytes::copy_from_slice(&cause.0)).into(),
     ]
 }
 

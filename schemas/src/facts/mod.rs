@@ -1,6 +1,7 @@
 //! The bodies of facts: one file per kind. What surrounds them is in [`crate::journal`] and [`crate::derived`].
 
 mod alert;
+mod assignment;
 mod consultation;
 mod device;
 mod reading;
@@ -10,6 +11,7 @@ mod system;
 mod window;
 
 pub use alert::*;
+pub use assignment::*;
 pub use consultation::*;
 pub use device::*;
 pub use reading::*;

@@ -131,7 +131,9 @@ fn text(field: &str, n: u64) -> String {
     match field {
         "metric" => Metric::ALL[n as usize % Metric::ALL.len()].to_string(),
         "key" | "patient_id" => ["p", "", "sensor:s-1", "staff:dr.b"][n as usize % 4].to_owned(),
-        "sensor_id" | "care_team" | "consultation_id" | "practitioner_id" => format!("s{n}"),
+        "patient" | "before" | "after" | "sensor_id" | "care_team" | "consultation_id" | "practitioner_id" => {
+            format!("s{n}")
+        }
         _ => [
             "",
             "x",
@@ -219,6 +221,7 @@ pub(crate) fn through_ours(bytes: &[u8], catalogue: &Catalogue) -> Result<(Json,
             Outcome::Alert(body) => json!(body),
             Outcome::Device(body) => json!(body),
             Outcome::Consultation(body) => json!(body),
+            Outcome::Assignment(body) => json!(body),
         };
         return Ok((joined(header, body), again));
     }
@@ -248,6 +251,10 @@ fn fact(fact: &Fact) -> Json {
         Fact::PatientRecorded(body) => json!(body),
         Fact::PractitionerRecorded(body) => json!(body),
         Fact::SensorRecorded(body) => json!(body),
+        Fact::SensorAssigned(body) => json!(body),
+        Fact::SensorAttached(body) => json!(body),
+        Fact::SensorDetached(body) => json!(body),
+        Fact::ReadingsReattributed(body) => json!(body),
         Fact::ConsultationPlanned(body) => json!(body),
         Fact::ConsultationOpened(body) => json!(body),
         Fact::ConsultationClosed(body) => json!(body),

@@ -15,6 +15,7 @@ use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
 
 use super::device_alerts::Device;
+use super::devices::moved;
 use super::lane::{Lane, Sample};
 use super::{House, Once, Told};
 
@@ -164,7 +165,12 @@ fn subjects(fact: &Envelope) -> Vec<String> {
         Fact::AlertAnswered(answer) => about.push(answer.subject.to_string()),
         _ => {}
     }
-    about.extend(fact.fact.sensor().map(|sensor| format!("sensor:{sensor}")));
+    about.extend(
+        fact.fact
+            .sensor()
+            .or_else(|| moved(&fact.fact))
+            .map(|sensor| format!("sensor:{sensor}")),
+    );
     about.sort();
     about
 }
@@ -177,6 +183,9 @@ pub(crate) fn told(journal: &[Recorded], incarnation: Incarnation) -> Vec<Told> 
     for record in journal {
         let fact = &record.envelope;
         let ticks = house.take(record);
+        if house.is_foreign(fact) {
+            continue;
+        }
         let novel = !ticks && !fact.fact.is_for_all() && once.counts(&house, record);
         let names: Vec<String> = match &fact.key {
             _ if ticks => subjects_.keys().cloned().collect(),
@@ -237,11 +246,18 @@ impl Subject {
             }
             Fact::Reading(reading) if subject == reading.metric.as_str() && novel => self.read(fact, reading, scene),
             _ if subject.starts_with("sensor:") => {
-                let Some(sensor) = fact.fact.sensor() else { return };
+                let moved = moved(&fact.fact);
+                let Some(sensor) = fact.fact.sensor().or(moved) else {
+                    return;
+                };
                 let device = self
                     .device
                     .get_or_insert_with(|| Device::new(sensor.clone(), scene.now));
-                device.hear(fact, novel, &mut self.episodes, scene);
+                if moved.is_some() {
+                    device.tell(fact, &mut self.episodes, scene);
+                } else {
+                    device.hear(fact, novel, &mut self.episodes, scene);
+                }
             }
             _ => {}
         }

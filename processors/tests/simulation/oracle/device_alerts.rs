@@ -37,6 +37,16 @@ impl Device {
         }
     }
 
+    /// It is worn, or no more: it is not missed then, and does not come off.
+    pub(super) fn tell(&mut self, fact: &Envelope, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
+        if self.life.tell(&fact.fact, scene.now) {
+            end("sensor_offline", episodes, scene);
+            if self.life.gone {
+                end("sensor_off", episodes, scene);
+            }
+        }
+    }
+
     fn technical(&self, rule: &str, started_at: Timestamp) -> AlertChanged {
         AlertChanged {
             sensor_id: Some(self.sensor_id.clone()),

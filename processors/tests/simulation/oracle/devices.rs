@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemas::derived::Outcome;
 use schemas::facts::DeviceChanged;
+use schemas::ids::SensorId;
 use schemas::journal::{Fact, Recorded};
 use schemas::metric::Metric;
 use schemas::time::{Span, Timestamp};
@@ -36,7 +37,9 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
                 }
             }
         }
-        let Some(sensor) = record.envelope.fact.sensor() else {
+        let fact = &record.envelope.fact;
+        let moved = moved(fact);
+        let Some(sensor) = fact.sensor().or(moved).filter(|_| !house.is_foreign(&record.envelope)) else {
             continue;
         };
         let now = house.now(record);
@@ -44,6 +47,13 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
         let first = !devices.contains_key(&name);
         let device = devices.entry(name).or_insert_with(|| Device::new(sensor.clone(), now));
         let before = device.row.clone();
+        if moved.is_some() {
+            // Of one that never said anything there is nothing to write until it is missed.
+            if device.life.tell(fact, now) && device.life.ever() {
+                told.push((record.offset, device.write(now)));
+            }
+            continue;
+        }
         let changed = device.life.hear(record, now);
         device.unwritten = true;
         device.learn(record);
@@ -54,8 +64,17 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
     told
 }
 
+/// The sensor that is put on, or taken off.
+pub(super) const fn moved(fact: &Fact) -> Option<&SensorId> {
+    match fact {
+        Fact::SensorAttached(it) => Some(&it.sensor_id),
+        Fact::SensorDetached(it) => Some(&it.sensor_id),
+        _ => None,
+    }
+}
+
 impl Device {
-    fn new(sensor_id: schemas::ids::SensorId, now: Timestamp) -> Self {
+    fn new(sensor_id: SensorId, now: Timestamp) -> Self {
         let life = Life::new(now);
         Self {
             row: DeviceChanged {
@@ -104,7 +123,7 @@ impl Device {
             liveness: self.life.liveness(),
             since: self.life.since,
             last_heard: self.life.heard,
-            expected_every: self.life.promised.then(|| Span::seconds(30)),
+            expected_every: self.life.every(),
             ..self.row.clone()
         })
     }

@@ -13,12 +13,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemas::derived::Outcome;
 use schemas::facts::{ClockTicked, TickedBy};
 use schemas::ids::EventId;
-use schemas::journal::{Fact, Recorded};
-use schemas::policy::Policy;
+use schemas::journal::{Envelope, Fact, Recorded};
+use schemas::policy::{Admission, Policy};
 use schemas::time::{Span, Timestamp};
 
 /// A conclusion, and the offset of the record that led to it.
 pub(crate) type Told = (i64, Outcome);
+
+/// That a sensor is on a patient, or not, for a stretch of measured time.
+#[derive(Debug)]
+struct Worn {
+    order: i64,
+    from: Timestamp,
+    until: Option<Timestamp>,
+    attached: bool,
+    expected_every: Option<Span>,
+}
 
 /// What a partition goes by, told from its journal.
 #[derive(Debug, Default)]
@@ -36,6 +46,8 @@ pub(crate) struct House {
     pub(crate) load: i64,
     /// When the stretch under way began, and how many facts it has so far.
     stretch: (Option<Timestamp>, i64),
+    /// What was told of sensors on patients, each in order.
+    worn: BTreeMap<(String, String), Vec<Worn>>,
     /// The greatest activated version, by processor.
     pub(crate) versions: BTreeMap<String, u16>,
 }
@@ -51,9 +63,75 @@ impl House {
             }
             Fact::ClockTicked(ClockTicked { by }) => return self.tick(record, *by),
             Fact::Unknown { .. } | Fact::Sealed(_) => {}
-            _ => self.stretch.1 += 1,
+            _ => {
+                self.stretch.1 += 1;
+                self.wear(&record.envelope);
+            }
         }
         false
+    }
+
+    fn wear(&mut self, fact: &Envelope) {
+        let (sensor, worn) = match &fact.fact {
+            Fact::SensorAttached(it) => {
+                let (from, until, expected_every) = (it.from, it.until, it.expected_every);
+                let (order, attached) = (it.order, true);
+                (
+                    &it.sensor_id,
+                    Worn {
+                        order,
+                        from,
+                        until,
+                        attached,
+                        expected_every,
+                    },
+                )
+            }
+            Fact::SensorDetached(it) => {
+                let (from, until, expected_every) = (it.from, it.until, None);
+                let (order, attached) = (it.order, false);
+                (
+                    &it.sensor_id,
+                    Worn {
+                        order,
+                        from,
+                        until,
+                        attached,
+                        expected_every,
+                    },
+                )
+            }
+            _ => return,
+        };
+        let told = self
+            .worn
+            .entry((fact.key.text().to_string(), sensor.to_string()))
+            .or_default();
+        if told.iter().all(|before| before.order < worn.order) {
+            told.push(worn);
+        }
+    }
+
+    /// What was told last of a sensor on a patient at a moment.
+    fn worn(&self, fact: &Envelope) -> Option<&Worn> {
+        let name = (fact.key.text().to_string(), fact.fact.sensor()?.to_string());
+        let at = fact.measured_at;
+        let covers = |worn: &&Worn| worn.from <= at && worn.until.is_none_or(|until| at < until);
+        self.worn.get(&name)?.iter().rfind(covers)
+    }
+
+    /// Whether a sensor said this while another wore it, unless somebody has said whose it is.
+    pub(crate) fn is_foreign(&self, fact: &Envelope) -> bool {
+        let registered = self
+            .policy()
+            .is_some_and(|policy| policy.admission == Admission::Registered);
+        let of_a_sensor = fact.key.patient().is_some() && fact.fact.sensor().is_some();
+        of_a_sensor && fact.cause.is_none() && !self.worn(fact).map_or(!registered, |worn| worn.attached)
+    }
+
+    /// How often its sensor is expected, as it is registered.
+    pub(crate) fn expected_every(&self, fact: &Envelope) -> Option<Span> {
+        self.worn(fact).and_then(|worn| worn.expected_every)
     }
 
     fn tick(&mut self, record: &Recorded, by: TickedBy) -> bool {

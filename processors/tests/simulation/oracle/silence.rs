@@ -10,8 +10,14 @@ use super::House;
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
     pub(crate) heard: Timestamp,
-    pub(crate) promised: bool,
-    pub(crate) offline: bool,
+    ever: bool,
+    /// Silence counts from here at the earliest.
+    worn_from: Option<Timestamp>,
+    promised: bool,
+    registered: Option<Span>,
+    pub(crate) gone: bool,
+    order: Option<i64>,
+    offline: bool,
     pub(crate) since: Timestamp,
 }
 
@@ -19,18 +25,40 @@ impl Life {
     pub(crate) const fn new(now: Timestamp) -> Self {
         Self {
             heard: now,
+            ever: false,
+            worn_from: None,
             promised: false,
+            registered: None,
+            gone: false,
+            order: None,
             offline: false,
             since: now,
         }
     }
 
-    pub(crate) const fn liveness(&self) -> Liveness {
-        match (self.promised, self.offline) {
-            (false, _) => Liveness::Unknown,
-            (true, false) => Liveness::Online,
-            (true, true) => Liveness::Offline,
+    pub(crate) const fn ever(&self) -> bool {
+        self.ever
+    }
+
+    /// As often as it is registered with, else every 30 s once it has promised; never where it is worn no more.
+    pub(crate) fn every(&self) -> Option<Span> {
+        let promised = self.promised.then_some(Span::seconds(30));
+        self.registered.or(promised).filter(|_| !self.gone)
+    }
+
+    pub(crate) fn liveness(&self) -> Liveness {
+        match (self.every(), self.offline, self.ever) {
+            (Some(_), true, _) => Liveness::Offline,
+            (Some(_), false, true) => Liveness::Online,
+            _ => Liveness::Unknown,
         }
+    }
+
+    fn was(&mut self, before: Liveness, now: Timestamp) -> bool {
+        if self.liveness() != before {
+            self.since = now;
+        }
+        self.liveness() != before
     }
 
     /// Any message but a last will is a sign of life; the first status message promises one every 30 s.
@@ -42,20 +70,42 @@ impl Life {
             _ => {}
         }
         self.heard = now.max(self.heard);
+        self.ever = true;
         self.offline = false;
-        if self.liveness() != before {
-            self.since = now;
-        }
-        self.liveness() != before
+        self.was(before, now)
     }
 
-    /// At a tick: whether it is silent for 90 s now, by ticks of doors since it was heard and since doors were up.
+    /// It is worn from now on, or no more, where that is not over already.
+    pub(crate) fn tell(&mut self, fact: &Fact, now: Timestamp) -> bool {
+        let (order, until, attached) = match fact {
+            Fact::SensorAttached(it) => (it.order, it.until, Some(it.expected_every)),
+            Fact::SensorDetached(it) => (it.order, it.until, None),
+            _ => return false,
+        };
+        if Some(order) <= self.order {
+            return false;
+        }
+        self.order = Some(order);
+        if until.is_some() {
+            return false;
+        }
+        let before = (self.liveness(), self.every());
+        (self.gone, self.registered) = (attached.is_none(), attached.flatten());
+        (self.offline, self.worn_from) = (false, Some(now));
+        self.was(before.0, now) || self.every() != before.1
+    }
+
+    /// At a tick: whether it is silent for three times its rhythm now, by ticks of doors since it was heard, since it was
+    /// worn and since doors were up.
     pub(crate) fn goes_silent(&mut self, house: &House) -> bool {
-        let (Some(ingest), Some(now)) = (house.ingest, house.recorded) else {
+        let (Some(ingest), Some(now), Some(every)) = (house.ingest, house.recorded, self.every()) else {
             return false;
         };
-        let from = self.heard.max(house.silence_from.unwrap_or(self.heard));
-        if !self.promised || self.offline || ingest < from + Span::seconds(90) {
+        let from = [house.silence_from, self.worn_from]
+            .into_iter()
+            .flatten()
+            .fold(self.heard, Timestamp::max);
+        if self.offline || ingest < from + Span(3 * every.0) {
             return false;
         }
         (self.offline, self.since) = (true, now);

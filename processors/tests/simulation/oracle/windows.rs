@@ -27,8 +27,8 @@ struct Window {
     /// (measured, id, value, quality)
     readings: Vec<(Timestamp, EventId, f64, Option<u8>)>,
     example: Option<Reading>,
-    /// Whether the sensor had promised a rhythm when the last reading came.
-    promised: bool,
+    /// How often the sensor was expected when the last reading came.
+    every: Option<Span>,
     changed: bool,
     revision: i32,
     complete: bool,
@@ -60,10 +60,13 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
             Fact::SensorStatus(status) => promised.push((fact.key.clone(), status.sensor_id.to_string())),
             Fact::Reading(reading) => {
                 let a_number = reading.metric.info().form == Form::Number && reading.value.is_finite();
-                if fact.key.patient().is_none() || !a_number || !once.counts(&house, record) {
+                if fact.key.patient().is_none() || !a_number || house.is_foreign(fact) || !once.counts(&house, record) {
                     continue;
                 }
                 let promise = promised.contains(&(fact.key.clone(), reading.sensor_id.to_string()));
+                let every = house
+                    .expected_every(fact)
+                    .or_else(|| promise.then_some(Span::seconds(30)));
                 let now = house.recorded.unwrap_or(Timestamp::MIN);
                 for (n, (_, length, ..)) in SIZES.iter().enumerate() {
                     let start = Timestamp(fact.measured_at.0.div_euclid(length.0) * length.0);
@@ -79,7 +82,7 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
                         .readings
                         .push((fact.measured_at, fact.id, reading.value, reading.quality));
                     window.example = Some(reading.clone());
-                    window.promised = promise;
+                    window.every = every;
                     if window.readings.len() == 1 {
                         window.since = now;
                     }
@@ -152,7 +155,11 @@ impl Window {
         let rated: Vec<_> = self.readings.iter().filter_map(|r| r.3).map(f64::from).collect();
         let first = self.readings.iter().min_by_key(|r| (r.0, r.1)).map_or(0.0, |r| r.2);
         let last = self.readings.iter().max_by_key(|r| (r.0, r.1)).map_or(0.0, |r| r.2);
-        let expected = ((end.min(now) - start).as_seconds() / 30.0).floor().max(1.0);
+        let expected = |every: Span| {
+            ((end.min(now) - start).as_seconds() / every.as_seconds())
+                .floor()
+                .max(1.0)
+        };
         let example = self.example.as_ref().unwrap();
         WindowRevised {
             sensor_id: example.sensor_id.clone(),
@@ -174,7 +181,7 @@ impl Window {
             first,
             last,
             quality: (!rated.is_empty()).then(|| rated.iter().sum::<f64>() / rated.len() as f64),
-            coverage: self.promised.then(|| (n / expected).min(1.0)),
+            coverage: self.every.map(|every| (n / expected(every)).min(1.0)),
         }
     }
 }

@@ -1,0 +1,133 @@
+//! What a process knows of people and sensors beside its views: who cares for whom, and whose each sensor is. Begun from the
+//! views where there are some, kept up from the journal.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use api::{CareTeams, SaidOf};
+use eventlog::follow::{Follower, Follows};
+use eventlog::{EventLog, LogError, Topic};
+use ingest::{Context, Intake, Outcome, Roster};
+use projections::query::{self, MOST, Paging, RejectedRow};
+use projections::store::{ViewError, ViewStore};
+use schemas::ids::{Key, PatientId, SensorId};
+use schemas::journal::Envelope;
+use schemas::registry::Register;
+
+/// What is known, and who keeps it up.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) teams: Arc<CareTeams>,
+    pub(super) roster: Arc<Roster>,
+    pub(super) follower: Arc<Follower>,
+}
+
+/// Why it cannot be known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotKnown {
+    #[error("the views cannot be read: {0}")]
+    Views(#[from] ViewError),
+    #[error("the journal cannot be read: {0}")]
+    Log(#[from] LogError),
+}
+
+impl Known {
+    /// Knows nothing yet.
+    pub(super) fn new(log: &Arc<dyn EventLog>) -> Self {
+        let (teams, roster): (Arc<CareTeams>, Arc<Roster>) = Default::default();
+        let readers: Vec<Arc<dyn Follows>> = vec![Arc::clone(&teams) as _, Arc::clone(&roster) as _];
+        Self {
+            follower: Follower::new(Arc::clone(log), readers),
+            teams,
+            roster,
+        }
+    }
+
+    /// Reads what the views show, and the journal from there to its end; without views the whole of it.
+    pub(super) async fn begin(&self, log: &dyn EventLog, views: Option<&dyn ViewStore>) -> Result<(), NotKnown> {
+        if let Some(views) = views {
+            // First the places, then the rows: what comes between is read twice, nothing is left out.
+            for partition in 0..log.layout().partitions {
+                let shown = views.progress(Topic::Journal, partition).await?;
+                self.follower
+                    .known(partition, shown.map_or(0, |progress| progress.next));
+            }
+            self.teams.begin(views).await?;
+            self.registered(views).await?;
+            self.attached(views).await?;
+        }
+        Ok(self.follower.catch_up().await?)
+    }
+
+    async fn registered(&self, views: &dyn ViewStore) -> Result<(), ViewError> {
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = query::register(views, Register::Sensors, "", page(cursor.as_deref())).await?;
+            for row in page.items {
+                if let Ok(sensor) = SensorId::new(&row.id) {
+                    self.roster.registered(&sensor, row.revision, row.ended);
+                }
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn attached(&self, views: &dyn ViewStore) -> Result<(), ViewError> {
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = query::attachments(views, page(cursor.as_deref())).await?;
+            for row in page.items {
+                self.roster.told(&Key::Patient(row.patient_id.clone()), &row.fact());
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+const fn page(cursor: Option<&str>) -> Paging<'_> {
+    Paging { limit: MOST, cursor }
+}
+
+/// The doors of this process, as commands need them.
+pub(super) struct Doors {
+    pub(super) intake: Arc<Intake>,
+    pub(super) roster: Arc<Roster>,
+}
+
+impl api::Doors for Doors {
+    fn know<'a>(&'a self, sensor: &'a SensorId, said: SaidOf) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            match said {
+                SaidOf::Registration(revision) => self.roster.knows_registration(sensor, revision).await,
+                SaidOf::Assignment(order) => self.roster.knows_assignment(sensor, order).await,
+            }
+        })
+    }
+
+    fn judge_again(&self, refused: &RejectedRow, patient: &PatientId) -> Vec<Envelope> {
+        // The view shows the beginning of what is long: that is no whole record.
+        if usize::try_from(refused.size).ok() != Some(refused.start.len()) {
+            return Vec::new();
+        }
+        let context = Context {
+            patient: refused.patient_id.as_deref(),
+            sensor: refused.sensor_id.as_deref(),
+            content_type: refused.content_type.as_deref(),
+            said: Some(patient),
+            first_index: i32::try_from(refused.index).unwrap_or_default(),
+            ..Context::new(refused.door, refused.received_at)
+        };
+        let verdicts = self.intake.judge_again(&refused.start, &context);
+        let facts = verdicts.into_iter().filter_map(|verdict| match verdict.outcome {
+            Outcome::Fact(envelope) => Some(envelope),
+            Outcome::Refused(_) => None,
+        });
+        facts.collect()
+    }
+}

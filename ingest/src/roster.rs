@@ -1,0 +1,214 @@
+//! What doors know of sensors: which are registered, and whose each is at a moment.
+//!
+//! Whose a sensor is stands in the patients' journals. A door that knows it from there puts what a sensor sends behind it,
+//! so the patient's processors know it too; a door that is a moment late is found out by them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use eventlog::follow::Follows;
+use schemas::assignment::{self, Owners};
+use schemas::ids::{Key, PatientId, SensorId};
+use schemas::journal::{Envelope, Fact};
+use schemas::time::Timestamp;
+use tokio::sync::watch;
+
+/// Sensors, as this process knows them.
+#[derive(Debug, Default)]
+pub struct Roster {
+    sensors: RwLock<HashMap<SensorId, File>>,
+    /// Whether anything is known of any sensor.
+    begun: AtomicBool,
+    changed: watch::Sender<()>,
+}
+
+/// What is known of one sensor.
+#[derive(Debug, Default)]
+struct File {
+    revision: i32,
+    registered: bool,
+    owners: Owners,
+}
+
+/// Whose something is that a sensor sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// Nothing has been said of that moment.
+    Unsaid,
+    /// Somebody's no more, and nobody else's.
+    Nobodys,
+    /// This patient's.
+    Of(PatientId),
+}
+
+/// A sensor at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it is registered now.
+    pub registered: bool,
+    /// Whose it was then.
+    pub whose: Whose,
+}
+
+impl Standing {
+    /// Of a sensor of which nothing is known.
+    pub const UNKNOWN: Self = Self {
+        registered: false,
+        whose: Whose::Unsaid,
+    };
+}
+
+impl Roster {
+    /// What is known of a sensor at a moment of measured time.
+    #[must_use]
+    pub fn look(&self, sensor: &SensorId, at: Timestamp) -> Standing {
+        if !self.begun.load(Ordering::Relaxed) {
+            return Standing::UNKNOWN;
+        }
+        let sensors = self.sensors.read().unwrap_or_else(PoisonError::into_inner);
+        sensors.get(sensor).map_or(Standing::UNKNOWN, |file| Standing {
+            registered: file.registered,
+            whose: match file.owners.at(at) {
+                assignment::Whose::Unsaid => Whose::Unsaid,
+                assignment::Whose::Nobodys => Whose::Nobodys,
+                assignment::Whose::Of(patient) => Whose::Of(patient.clone()),
+            },
+        })
+    }
+
+    /// A sensor's registration as of a revision; an earlier one than is known is no news.
+    pub fn registered(&self, sensor: &SensorId, revision: i32, ended: bool) {
+        self.change(sensor, |file| {
+            if revision >= file.revision {
+                (file.revision, file.registered) = (revision, !ended);
+            }
+        });
+    }
+
+    /// What stands about a sensor in a patient's journal.
+    pub fn told(&self, key: &Key, fact: &Fact) {
+        if let Some(sensor) = assignment::moved(fact) {
+            self.change(sensor, |file| {
+                file.owners.fact(key, fact);
+            });
+        }
+    }
+
+    /// Waits until what was decided about a sensor at a place in its journal is known here.
+    pub async fn knows_assignment(&self, sensor: &SensorId, order: i64) {
+        self.knows(sensor, |file| file.owners.order() >= order).await;
+    }
+
+    /// Waits until a sensor's registration is known here as of a revision.
+    pub async fn knows_registration(&self, sensor: &SensorId, revision: i32) {
+        self.knows(sensor, |file| file.revision >= revision).await;
+    }
+
+    async fn knows(&self, sensor: &SensorId, known: impl Fn(&File) -> bool) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let done = {
+                let sensors = self.sensors.read().unwrap_or_else(PoisonError::into_inner);
+                sensors.get(sensor).is_some_and(&known)
+            };
+            // The sender is this roster's own.
+            if done || changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn change(&self, sensor: &SensorId, change: impl FnOnce(&mut File)) {
+        let mut sensors = self.sensors.write().unwrap_or_else(PoisonError::into_inner);
+        match sensors.get_mut(sensor) {
+            Some(file) => change(file),
+            None => change(sensors.entry(sensor.clone()).or_default()),
+        }
+        drop(sensors);
+        self.begun.store(true, Ordering::Relaxed);
+        self.changed.send_replace(());
+    }
+}
+
+impl Follows for Roster {
+    fn kinds(&self) -> &'static [&'static str] {
+        &["SensorRecorded", "SensorAttached", "SensorDetached"]
+    }
+
+    fn fact(&self, envelope: &Envelope) {
+        match (&envelope.key, &envelope.fact) {
+            (Key::Sensor(sensor), Fact::SensorRecorded(it)) => self.registered(sensor, it.revision, it.ended),
+            (key, fact) => self.told(key, fact),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use schemas::facts::{SensorAttached, SensorDetached};
+
+    use super::*;
+
+    fn attached(patient: &str, from: i64, order: i64) -> (Key, Fact) {
+        let fact = SensorAttached {
+            sensor_id: SensorId::new("s").unwrap(),
+            from: Timestamp(from),
+            until: None,
+            order,
+            expected_every: None,
+        };
+        (
+            Key::Patient(PatientId::new(patient).unwrap()),
+            Fact::SensorAttached(fact),
+        )
+    }
+
+    fn told(roster: &Roster, (key, fact): (Key, Fact)) {
+        roster.told(&key, &fact);
+    }
+
+    #[tokio::test]
+    async fn a_sensor_is_looked_up_at_the_moment_it_measured() {
+        let roster = Arc::new(Roster::default());
+        let sensor = SensorId::new("s").unwrap();
+        let whose = |at| roster.look(&sensor, Timestamp(at)).whose;
+        assert_eq!(whose(0), Whose::Unsaid);
+        told(&roster, attached("b", 20, 2));
+        told(&roster, attached("a", 10, 1));
+        let of = |id| Whose::Of(PatientId::new(id).unwrap());
+        assert_eq!([9, 10, 19, 20].map(whose), [Whose::Unsaid, of("a"), of("a"), of("b")]);
+        let gone = SensorDetached {
+            sensor_id: sensor.clone(),
+            from: Timestamp(30),
+            until: None,
+            order: 3,
+        };
+        let waiting = tokio::spawn({
+            let (roster, sensor) = (Arc::clone(&roster), sensor.clone());
+            async move { roster.knows_assignment(&sensor, 3).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        told(
+            &roster,
+            (Key::Patient(PatientId::new("b").unwrap()), Fact::SensorDetached(gone)),
+        );
+        waiting.await.unwrap();
+        assert_eq!(whose(30), Whose::Nobodys);
+    }
+
+    #[test]
+    fn a_registration_that_has_ended_is_none() {
+        let roster = Roster::default();
+        let sensor = SensorId::new("s").unwrap();
+        let registered = || roster.look(&sensor, Timestamp(0)).registered;
+        for (revision, ended, then) in [(1, false, true), (3, true, false), (2, false, false), (4, false, true)] {
+            roster.registered(&sensor, revision, ended);
+            assert_eq!(registered(), then, "revision {revision}");
+        }
+    }
+}

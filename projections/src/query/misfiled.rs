@@ -1,0 +1,109 @@
+//! What stands with a patient who did not wear the sensor: it was recorded before the patient's journal was told. It is
+//! shown with the readings, marked, and counted nowhere else.
+
+use std::collections::BTreeMap;
+
+use schemas::assignment::{Owners, Whose};
+use schemas::ids::SensorId;
+use schemas::time::Timestamp;
+
+use super::assignments::worn_by;
+use super::readings::{ReadingRow, readings};
+use super::windows::WindowRow;
+use super::{MOST, Paging, Range};
+use crate::store::{ViewError, ViewStore};
+
+/// A patient's sensors, as far as the patient's journal was told of them.
+#[derive(Debug, Default)]
+pub(super) struct Worn(BTreeMap<SensorId, Owners>);
+
+impl Worn {
+    /// Of a subject; of one that is no patient nothing is told.
+    pub(super) async fn of(store: &dyn ViewStore, subject: &str) -> Result<Self, ViewError> {
+        worn_by(store, subject).await.map(Self)
+    }
+
+    /// Whether a reading is not the patient's, as far as has been said.
+    pub(super) fn is_misfiled(&self, sensor: &SensorId, at: Timestamp, reattributed: bool) -> bool {
+        !reattributed && self.0.get(sensor).is_some_and(|owners| owners.at(at) == Whose::Nobodys)
+    }
+
+    /// Whether something of a stretch may not be the patient's.
+    fn may_hold_misfiled(&self, sensor: &SensorId, from: Timestamp, until: Timestamp) -> bool {
+        self.0
+            .get(sensor)
+            .is_some_and(|owners| owners.is_ever_nobodys(from, until))
+    }
+
+    /// The windows without what is not the patient's: those that may hold such are computed from their readings.
+    pub(super) async fn corrected(
+        &self,
+        store: &dyn ViewStore,
+        subject: &str,
+        windows: Vec<WindowRow>,
+    ) -> Result<Vec<WindowRow>, ViewError> {
+        let mut corrected = Vec::with_capacity(windows.len());
+        for window in windows {
+            if self.may_hold_misfiled(&window.sensor_id, window.start, window.end) {
+                corrected.extend(again(store, subject, window).await?);
+            } else {
+                corrected.push(window);
+            }
+        }
+        Ok(corrected)
+    }
+}
+
+/// A window of the readings that are the patient's; `None` where none is.
+async fn again(store: &dyn ViewStore, subject: &str, window: WindowRow) -> Result<Option<WindowRow>, ViewError> {
+    let range = Range {
+        from: window.start,
+        to: window.end,
+    };
+    let mut cursor: Option<String> = None;
+    let mut own: Vec<ReadingRow> = Vec::new();
+    loop {
+        let paging = Paging {
+            limit: MOST,
+            cursor: cursor.as_deref(),
+        };
+        let page = Box::pin(readings(store, subject, Some(window.metric), range, paging)).await?;
+        let counts = |row: &ReadingRow| row.sensor_id == window.sensor_id && !row.misfiled && row.value.is_finite();
+        own.extend(page.items.into_iter().filter(counts));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            return Ok(of(&window, &own));
+        }
+    }
+}
+
+/// The window of these readings, newest first.
+fn of(window: &WindowRow, own: &[ReadingRow]) -> Option<WindowRow> {
+    let (newest, oldest) = (own.first()?, own.last()?);
+    let n = own.len() as f64;
+    let values = || own.iter().map(|row| row.value);
+    let mean = values().sum::<f64>() / n;
+    let squares: f64 = values().map(|value| (value - mean) * (value - mean)).sum();
+    let rated: Vec<f64> = own.iter().filter_map(|row| row.quality).map(|q| q as f64).collect();
+    let quality = (!rated.is_empty()).then(|| rated.iter().sum::<f64>() / rated.len() as f64);
+    // As many were expected as before.
+    let coverage = window
+        .coverage
+        .map(|all| (all * n / window.count.max(1) as f64).min(1.0));
+    Some(WindowRow {
+        count: own.len() as i64,
+        min: values().fold(f64::INFINITY, f64::min),
+        max: values().fold(f64::NEG_INFINITY, f64::max),
+        mean,
+        sd: if own.len() < 2 {
+            0.0
+        } else {
+            (squares / (n - 1.0)).sqrt()
+        },
+        first: oldest.value,
+        last: newest.value,
+        quality,
+        coverage,
+        ..window.clone()
+    })
+}
