@@ -153,7 +153,7 @@ impl House {
     /// Somebody of this role, who has to do with these patients.
     pub(crate) fn token(&self, role: Role, patients: &[&str], lifetime: Span) -> String {
         let principal = Principal {
-            teams: schemas::access::Teams::default(),
+            live: schemas::access::Live::default(),
             subject: role.as_str().into(),
             role,
             patients: patients.iter().map(|p| patient(p)).collect(),

@@ -1,15 +1,18 @@
 //! A small HTTP client for the program's own checks: one request, one connection.
 
+use std::sync::Arc;
+
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
 use hyper::http::request::Builder;
-use hyper::{Method, Request, header};
+use hyper::{Method, Request, Uri, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 /// What came back: status and body, JSON where it is JSON.
@@ -62,10 +65,22 @@ async fn send(address: &str, request: Builder, token: &str, body: Bytes) -> Resu
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: &str,
-    mut request: Builder,
+    request: Builder,
     token: &str,
     body: Bytes,
 ) -> Result<Answer, String> {
+    let (status, body) = received(stream, address, request, token, body).await?;
+    let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+    Ok((status, serde_json::from_slice(&body).unwrap_or_else(|_| text())))
+}
+
+async fn received(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: &str,
+    mut request: Builder,
+    token: &str,
+    body: Bytes,
+) -> Result<(u16, Bytes), String> {
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let driving = tokio::spawn(connection);
     request = request.header(header::HOST, address);
@@ -82,8 +97,7 @@ async fn exchange(
         .map_err(|e| e.to_string())?
         .to_bytes();
     driving.abort();
-    let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
-    Ok((status, serde_json::from_slice(&body).unwrap_or_else(|_| text())))
+    Ok((status, body))
 }
 
 /// What `path` shows.
@@ -113,4 +127,31 @@ pub async fn get_after(address: &str, path: &str, token: &str, position: &str) -
 pub async fn post(address: &str, path: &str, token: &str, body: &Value) -> Result<Answer, String> {
     let body = ("application/json", Bytes::from(body.to_string()));
     call(address, Method::POST, path, token, body).await
+}
+
+/// The body at a URL, where it answers with 200.
+///
+/// # Errors
+/// What went wrong on the way, or what was answered instead.
+pub async fn fetch(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Vec<u8>, String> {
+    let uri: Uri = url.parse().map_err(|e| format!("{url}: {e}"))?;
+    let authority = uri.authority().ok_or_else(|| format!("{url} names no host"))?;
+    let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let address = format!("{}:{port}", authority.host());
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path);
+    let stream = connect(&address).await?;
+    let (status, body) = match tls {
+        None => received(stream, authority.as_str(), request, "", Bytes::new()).await?,
+        Some(tls) => {
+            let name = ServerName::try_from(authority.host().to_owned()).map_err(|e| e.to_string())?;
+            let stream = TlsConnector::from(tls).connect(name, stream).await;
+            let stream = stream.map_err(|e| format!("{address}: {e}"))?;
+            received(stream, authority.as_str(), request, "", Bytes::new()).await?
+        }
+    };
+    match status {
+        200 => Ok(body.to_vec()),
+        status => Err(format!("{status} {}", String::from_utf8_lossy(&body))),
+    }
 }

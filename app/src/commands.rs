@@ -131,7 +131,7 @@ pub enum ViewsCommand {
     },
 }
 
-async fn ask(place: &Place, request: Request) -> Result<Value, Failure> {
+pub(crate) async fn ask(place: &Place, request: Request) -> Result<Value, Failure> {
     control::ask(&place.config(Vec::new())?, request).await
 }
 

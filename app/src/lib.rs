@@ -27,6 +27,7 @@ use clap::Parser;
 
 use cli::{Cli, Command, Part};
 use failure::Failure;
+use token::TokenCommand;
 use up::Duties;
 
 /// Runs the command line; the exit status is 0 for success, 1 where the command failed, 2 for wrong use.
@@ -86,7 +87,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Simulate(options) => wait_for(simulate::run(*options)),
         Command::Import(options) => wait_for(import::run(options)),
         Command::Policy(command) => wait_for(commands::policy(command)),
-        Command::Token(command) => token::run(command),
+        Command::Token(TokenCommand::Issue(options)) => token::run(options),
+        Command::Token(TokenCommand::Revoke(options)) => wait_for(token::revoke(options)),
         Command::Doctor(options) => wait_for(doctor::run(options)),
         Command::Ready(options) => wait_for(ready::run(options)),
         Command::Replay(options) => wait_for(commands::replay(options)),

@@ -12,7 +12,9 @@ use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
 
 use crate::cli::Place;
+use crate::commands;
 use crate::config::Time;
+use crate::control::Request;
 use crate::failure::Failure;
 use crate::house::dir::DataDir;
 
@@ -21,6 +23,8 @@ use crate::house::dir::DataDir;
 pub enum TokenCommand {
     /// Print a signed token, alone on standard output.
     Issue(Issue),
+    /// Take tokens back: within a second they are good for nothing, on connections that are open as well.
+    Revoke(Revoke),
 }
 
 /// What `fajma token issue` takes.
@@ -50,6 +54,23 @@ pub struct Issue {
     pub place: Place,
 }
 
+/// What `fajma token revoke` takes: one of `--token` and `--subject`.
+#[derive(Debug, Clone, Args)]
+pub struct Revoke {
+    /// A token of this installation, and the sessions that were begun with it; - reads it from standard input.
+    #[arg(long, conflicts_with = "subject", required_unless_present = "subject")]
+    pub token: Option<String>,
+    /// All tokens that this subject was given up to now, whoever issued them.
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// Who takes them back: stands in the journal.
+    #[arg(long, env = "USER", default_value = "operator")]
+    pub by: String,
+    /// Where things are.
+    #[command(flatten)]
+    pub place: Place,
+}
+
 fn role(text: &str) -> Result<Role, String> {
     let roles: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
     Role::parse(text).ok_or_else(|| format!("one of {}", roles.join(", ")))
@@ -59,8 +80,7 @@ fn role(text: &str) -> Result<Role, String> {
 ///
 /// # Errors
 /// [`Failure::WrongUse`] where the role needs patients or sensors, [`Failure::Failed`] where there is no usable key.
-pub fn run(command: TokenCommand) -> Result<(), Failure> {
-    let TokenCommand::Issue(options) = command;
+pub fn run(options: Issue) -> Result<(), Failure> {
     check(&options)?;
     let path = match &options.key {
         Some(path) => path.clone(),
@@ -73,13 +93,36 @@ pub fn run(command: TokenCommand) -> Result<(), Failure> {
     let keys = Keys::load_or_create(&path).map_err(|e| Failure::Failed(e.to_string()))?;
     let subject = options.subject.unwrap_or_else(|| options.role.as_str().to_owned());
     let principal = Principal {
-        teams: schemas::access::Teams::default(),
+        live: schemas::access::Live::default(),
         subject: SmolStr::new(subject),
         role: options.role,
         patients: options.patients,
         sensors: options.sensors,
     };
     println!("{}", sign(&keys, &principal, options.lifetime.0, SystemClock.now())?);
+    Ok(())
+}
+
+/// Takes tokens back.
+///
+/// # Errors
+/// [`Failure::WrongUse`] where what is given is no token; as the house answers.
+pub async fn revoke(options: Revoke) -> Result<(), Failure> {
+    let given = match options.token.as_deref() {
+        Some("-") => {
+            Some(std::io::read_to_string(std::io::stdin()).map_err(|e| Failure::because("standard input", e))?)
+        }
+        token => token.map(str::to_owned),
+    };
+    let token = match given {
+        Some(token) => Some(api::token::id_of(token.trim()).ok_or_else(|| {
+            Failure::WrongUse("that is no token with an id of its own: take back all of its subject's".to_owned())
+        })?),
+        None => None,
+    };
+    let (subject, by) = (options.subject, options.by);
+    let done = commands::ask(&options.place, Request::Revoke { token, subject, by }).await?;
+    println!("{done}");
     Ok(())
 }
 

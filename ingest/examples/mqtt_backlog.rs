@@ -38,7 +38,7 @@ impl Authenticate for Tokens {
             _ => return Err(Refused),
         };
         Ok(Principal {
-            teams: schemas::access::Teams::default(),
+            live: schemas::access::Live::default(),
             subject: token.into(),
             role,
             patients: vec![PatientId::new("p1").unwrap()],

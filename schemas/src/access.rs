@@ -40,33 +40,77 @@ pub trait CareTeams: fmt::Debug + Send + Sync {
     fn patients(&self, staff: &str) -> Vec<PatientId>;
 }
 
-/// The care teams that somebody's rights go by. They are asked each time, so that a right ends everywhere when it does:
-/// on connections that are open as well.
+/// What was revoked, as it stands at the moment of asking.
+pub trait Revocations: fmt::Debug + Send + Sync {
+    /// Whether what somebody was given holds no more.
+    fn is_revoked(&self, subject: &str, grant: &Grant) -> bool;
+}
+
+/// What somebody's token was given by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// The token's id (`jti`); a session that was begun with a token has that token's. Empty where it has none.
+    pub id: SmolStr,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+}
+
+/// What somebody's rights go by that may change while they hold them. It is asked each time, so that a right ends
+/// everywhere when it does: on connections that are open as well.
 #[derive(Clone, Default)]
-pub struct Teams(Option<Arc<dyn CareTeams>>);
+pub struct Live {
+    grant: Grant,
+    teams: Option<Arc<dyn CareTeams>>,
+    revocations: Option<Arc<dyn Revocations>>,
+}
 
-impl Teams {
-    /// By these.
+impl Live {
+    /// What somebody was given with their token.
     #[must_use]
-    pub fn of(teams: Arc<dyn CareTeams>) -> Self {
-        Self(Some(teams))
+    pub fn granted(grant: Grant) -> Self {
+        Self {
+            grant,
+            ..Self::default()
+        }
+    }
+
+    /// By these care teams.
+    #[must_use]
+    pub fn with_teams(mut self, teams: Arc<dyn CareTeams>) -> Self {
+        self.teams = Some(teams);
+        self
+    }
+
+    /// Until it is revoked.
+    #[must_use]
+    pub fn with_revocations(mut self, revocations: Arc<dyn Revocations>) -> Self {
+        self.revocations = Some(revocations);
+        self
+    }
+
+    /// What somebody was given with their token.
+    #[must_use]
+    pub const fn grant(&self) -> &Grant {
+        &self.grant
     }
 }
 
-impl fmt::Debug for Teams {
+impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Teams(live)" } else { "Teams(none)" })
+        f.debug_struct("Live")
+            .field("grant", &self.grant)
+            .finish_non_exhaustive()
     }
 }
 
-/// Who somebody is does not depend on what is registered.
-impl PartialEq for Teams {
+/// Who somebody is does not depend on what is registered, nor on which of their tokens they show.
+impl PartialEq for Live {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Teams {}
+impl Eq for Live {}
 
 /// Somebody whose token was good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,9 +122,9 @@ pub struct Principal {
     /// The patients a doctor or a patient may see, by token.
     #[serde(default)]
     pub patients: Vec<PatientId>,
-    /// Where a doctor's further patients are registered.
+    /// Where a doctor's further patients are registered, and what was revoked.
     #[serde(skip)]
-    pub teams: Teams,
+    pub live: Live,
     /// The sensors a device or gateway may write for; `patients`, where it is not empty, bounds it further.
     #[serde(default)]
     pub sensors: Vec<SensorId>,
@@ -107,6 +151,8 @@ pub enum Action<'a> {
     SeeStaff(&'a StaffId),
     /// Register patients, practitioners and sensors, change and end registrations.
     Register,
+    /// Take tokens back.
+    Revoke,
     /// See how the house runs: statistics, refused input.
     SeeOperations,
     /// Receive the commands of a sensor.
@@ -140,6 +186,9 @@ impl Principal {
     #[must_use]
     pub fn may(&self, action: Action<'_>) -> bool {
         use Action as A;
+        if self.is_revoked() {
+            return false;
+        }
         match self.role {
             Role::Admin => true,
             Role::Auditor => matches!(action, A::SeePatient(_) | A::SeeAll | A::SeeStaff(_) | A::SeeOperations),
@@ -158,22 +207,30 @@ impl Principal {
         }
     }
 
+    /// Whether what they hold was revoked: then they may do nothing.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        let revocations = self.live.revocations.as_ref();
+        revocations.is_some_and(|revocations| revocations.is_revoked(&self.subject, &self.live.grant))
+    }
+
     /// Whether a patient is this doctor's: by token, or by care team. A doctor is registered under the token's subject.
     fn cares_for(&self, patient: &PatientId) -> bool {
         let registered = |teams: &Arc<dyn CareTeams>| teams.cares(&self.subject, patient);
-        self.patients.contains(patient) || self.teams.0.as_ref().is_some_and(registered)
+        self.patients.contains(patient) || self.live.teams.as_ref().is_some_and(registered)
     }
 
     /// Whether they hold consultations at all; of whom, [`Action::Consult`] says.
     #[must_use]
-    pub const fn consults(&self) -> bool {
-        matches!(self.role, Role::Admin | Role::Doctor)
+    pub fn consults(&self) -> bool {
+        matches!(self.role, Role::Admin | Role::Doctor) && !self.is_revoked()
     }
 
     /// Which practitioners they may see: a doctor is registered under the token's subject.
     #[must_use]
     pub fn staff_sight(&self) -> StaffSight {
         match self.role {
+            _ if self.is_revoked() => StaffSight::None,
             Role::Admin | Role::Auditor => StaffSight::All,
             Role::Doctor => StaffId::new(&self.subject).map_or(StaffSight::None, StaffSight::Own),
             Role::Patient | Role::Analyst | Role::Device | Role::Gateway => StaffSight::None,
@@ -184,12 +241,13 @@ impl Principal {
     #[must_use]
     pub fn sight(&self) -> Sight<'_> {
         match self.role {
+            _ if self.is_revoked() => Sight::None,
             Role::Admin | Role::Auditor => Sight::All,
             Role::Doctor => {
                 let mut own = self.patients.clone();
                 own.extend(
-                    self.teams
-                        .0
+                    self.live
+                        .teams
                         .as_ref()
                         .map_or_else(Vec::new, |teams| teams.patients(&self.subject)),
                 );
@@ -234,7 +292,7 @@ mod tests {
 
     fn somebody(role: Role) -> Principal {
         Principal {
-            teams: Teams::default(),
+            live: Live::default(),
             subject: "x".into(),
             role,
             patients: vec![PatientId::new("own").unwrap()],
@@ -265,18 +323,19 @@ mod tests {
             A::SeeStaff(&me),
             A::SeeStaff(&colleague),
             A::Register,
+            A::Revoke,
             A::SeeOperations,
             A::ReceiveCommands(&mine),
             A::ReceiveCommands(&theirs),
         ];
         for (role, may) in [
-            (Role::Admin, "yyyyyyyyyyyyyyyyyyy"),
-            (Role::Auditor, "...yyy.......yy.y.."),
-            (Role::Doctor, "...y..y..y.y.y....."),
-            (Role::Patient, "...y..............."),
-            (Role::Analyst, "..................."),
-            (Role::Device, "y................y."),
-            (Role::Gateway, "y................y."),
+            (Role::Admin, "yyyyyyyyyyyyyyyyyyyy"),
+            (Role::Auditor, "...yyy.......yy..y.."),
+            (Role::Doctor, "...y..y..y.y.y......"),
+            (Role::Patient, "...y................"),
+            (Role::Analyst, "...................."),
+            (Role::Device, "y.................y."),
+            (Role::Gateway, "y.................y."),
         ] {
             let who = somebody(role);
             let answers: String = actions.iter().map(|a| if who.may(*a) { 'y' } else { '.' }).collect();
@@ -340,7 +399,7 @@ mod tests {
         let team = Arc::new(One(Mutex::new(true)));
         let with_team = |role, subject: &str| Principal {
             subject: subject.into(),
-            teams: Teams::of(Arc::clone(&team) as Arc<dyn CareTeams>),
+            live: Live::default().with_teams(Arc::clone(&team) as Arc<dyn CareTeams>),
             ..somebody(role)
         };
         let (doctor, colleague) = (with_team(Role::Doctor, "x"), with_team(Role::Doctor, "y"));
@@ -354,6 +413,56 @@ mod tests {
         *team.0.lock().unwrap() = false;
         assert!(!doctor.may(Action::SeePatient(&cared)), "the same doctor, later");
         assert_eq!(doctor.sight(), Sight::Only(vec![own].into()));
+    }
+
+    #[derive(Debug)]
+    struct Taken(Mutex<bool>);
+
+    impl Revocations for Taken {
+        fn is_revoked(&self, subject: &str, grant: &Grant) -> bool {
+            *self.0.lock().unwrap() && subject == "x" && grant.id == "one"
+        }
+    }
+
+    #[test]
+    fn what_was_revoked_holds_no_more_for_any_role() {
+        let (own, mine, me) = (
+            PatientId::new("own").unwrap(),
+            SensorId::new("mine").unwrap(),
+            StaffId::new("x").unwrap(),
+        );
+        let taken = Arc::new(Taken(Mutex::new(false)));
+        for (role, action) in [
+            (Role::Admin, Action::Register),
+            (Role::Auditor, Action::SeeAll),
+            (Role::Doctor, Action::AnswerAlert(&own)),
+            (Role::Patient, Action::SeePatient(&own)),
+            (Role::Device, Action::Publish(&own, &mine)),
+            (Role::Gateway, Action::ReceiveCommands(&mine)),
+        ] {
+            let holding = |id: &str| {
+                let grant = Grant {
+                    id: id.into(),
+                    issued_at: Timestamp(0),
+                };
+                let revocations = Arc::clone(&taken) as Arc<dyn Revocations>;
+                Principal {
+                    live: Live::granted(grant).with_revocations(revocations),
+                    ..somebody(role)
+                }
+            };
+            let (one, other) = (holding("one"), holding("other"));
+            *taken.0.lock().unwrap() = false;
+            assert!(one.may(action), "{role}");
+            *taken.0.lock().unwrap() = true;
+            assert!(!one.may(action) && other.may(action), "{role}, while it is held");
+            assert!(!one.may(Action::SeeStaff(&me)) && !one.consults(), "{role}");
+            assert_eq!(
+                (one.sight(), one.staff_sight()),
+                (Sight::None, StaffSight::None),
+                "{role}"
+            );
+        }
     }
 
     #[test]

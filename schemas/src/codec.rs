@@ -72,6 +72,7 @@ kinds! {
     CONSULTATION_OPENED = 25, "ConsultationOpened", 1, "consultation_opened";
     CONSULTATION_CLOSED = 26, "ConsultationClosed", 1, "consultation_closed";
     CONSULTATION_NOTED = 27, "ConsultationNoted", 1, "consultation_noted";
+    TOKENS_REVOKED = 28, "TokensRevoked", 1, "tokens_revoked";
     CONSULTATION_REVISED = 34, "ConsultationRevised", 1, "consultation_revised";
     ASSIGNMENT_CHANGED = 35, "AssignmentChanged", 1, "assignment_changed";
     POLICY_CHANGED = 36, "PolicyChanged", 2, "policy_changed_2";
@@ -272,6 +273,7 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::SensorAttached(_) => SENSOR_ATTACHED,
         Fact::SensorDetached(_) => SENSOR_DETACHED,
         Fact::ReadingsReattributed(_) => READINGS_REATTRIBUTED,
+        Fact::TokensRevoked(_) => TOKENS_REVOKED,
         Fact::ConsultationPlanned(_) => CONSULTATION_PLANNED,
         Fact::ConsultationOpened(_) => CONSULTATION_OPENED,
         Fact::ConsultationClosed(_) => CONSULTATION_CLOSED,
@@ -303,6 +305,7 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::SensorAttached(body) => body.write(out),
         Fact::SensorDetached(body) => body.write(out),
         Fact::ReadingsReattributed(body) => body.write(out),
+        Fact::TokensRevoked(body) => body.write(out),
         Fact::ConsultationPlanned(body) => body.write(out),
         Fact::ConsultationOpened(body) => body.write(out),
         Fact::ConsultationClosed(body) => body.write(out),
@@ -350,6 +353,7 @@ fn read_envelope(schema_id: u32, mut from: &[u8]) -> Result<Envelope, Malformed>
             SENSOR_ATTACHED => Fact::SensorAttached(Avro::read(from)?),
             SENSOR_DETACHED => Fact::SensorDetached(Avro::read(from)?),
             READINGS_REATTRIBUTED => Fact::ReadingsReattributed(Avro::read(from)?),
+            TOKENS_REVOKED => Fact::TokensRevoked(Avro::read(from)?),
             CONSULTATION_PLANNED => Fact::ConsultationPlanned(Avro::read(from)?),
             CONSULTATION_OPENED => Fact::ConsultationOpened(Avro::read(from)?),
             CONSULTATION_CLOSED => Fact::ConsultationClosed(Avro::read(from)?),

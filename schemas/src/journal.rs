@@ -5,7 +5,7 @@ use crate::facts::{
     AlertAnswered, ClockTicked, ConsultationClosed, ConsultationNoted, ConsultationOpened, ConsultationPlanned,
     DeviceAlarm, PatientRecorded, PolicyChanged, PractitionerRecorded, ProcessorActivated, Reading,
     ReadingsReattributed, Sealed, SensorAssigned, SensorAttached, SensorDetached, SensorRecorded, SensorStatus,
-    ThresholdsSet,
+    ThresholdsSet, TokensRevoked,
 };
 use crate::ids::{EventId, Key};
 use crate::time::Timestamp;
@@ -76,6 +76,8 @@ pub enum Fact {
     SensorDetached(SensorDetached),
     /// Somebody said whose readings are.
     ReadingsReattributed(ReadingsReattributed),
+    /// Somebody took back what was given.
+    TokensRevoked(TokensRevoked),
     /// Somebody planned a consultation.
     ConsultationPlanned(ConsultationPlanned),
     /// A consultation began.
@@ -122,6 +124,7 @@ impl Fact {
             Self::SensorAttached(_) => "SensorAttached",
             Self::SensorDetached(_) => "SensorDetached",
             Self::ReadingsReattributed(_) => "ReadingsReattributed",
+            Self::TokensRevoked(_) => "TokensRevoked",
             Self::ConsultationPlanned(_) => "ConsultationPlanned",
             Self::ConsultationOpened(_) => "ConsultationOpened",
             Self::ConsultationClosed(_) => "ConsultationClosed",

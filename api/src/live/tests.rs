@@ -284,7 +284,7 @@ async fn a_stream_ends_with_a_reason() {
     let mut foreign = with_token(at, "/ws/patients/p1?since=abc", &token).await.unwrap();
     assert_eq!(frame(&mut foreign).await, Err(CloseCode::from(4400)));
     let brief = Principal {
-        teams: schemas::access::Teams::default(),
+        live: schemas::access::Live::default(),
         subject: "b".into(),
         role: Role::Admin,
         patients: Vec::new(),

@@ -118,6 +118,7 @@ const CASES: &[Case] = &[
     ("GET", "/v1/stats", None, RUNNING),
     ("GET", "/metrics", None, RUNNING),
     ("POST", "/v1/tickets", None, SIGNED_IN),
+    ("POST", "/v1/tokens/revoke", Some("{}"), CREATE),
     ("GET", "/v1/me", None, SIGNED_IN),
     ("GET", "/openapi.json", None, SIGNED_IN),
     ("GET", "/subjects", None, SIGNED_IN),

@@ -15,12 +15,12 @@ use schemas::journal::{Envelope, Fact};
 use schemas::refused::Code;
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use smol_str::SmolStr;
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
-use super::input::{Params, Sent, moment, needed, range, rows, viewed};
+use super::input::{Params, Sent, moment, needed, range, rows, text, viewed};
 use super::sensors::{changing, seen};
 use crate::auth::Caller;
 use crate::command::{self, Done};
@@ -167,12 +167,8 @@ fn no_patient() -> Problem {
     Problem::invalid("patient_id", "no such patient", "ce patient n’existe pas")
 }
 
-fn at(fields: &serde_json::Map<String, Value>, field: &'static str) -> Result<Option<Timestamp>, Problem> {
-    match fields.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => moment(field, Some(text)),
-        Some(_) => Err(Problem::invalid(field, "not a moment", "ce n’est pas un instant")),
-    }
+fn at(fields: &Map<String, Value>, field: &'static str) -> Result<Option<Timestamp>, Problem> {
+    moment(field, text(fields, field)?)
 }
 
 /// Which readings.

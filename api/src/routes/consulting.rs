@@ -21,7 +21,7 @@ use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use super::consultations::visible;
-use super::input::{Sent, moment, needed};
+use super::input::{Sent, moment, needed, text};
 use crate::auth::Caller;
 use crate::command::Done;
 use crate::problem::{Body, Problem};
@@ -225,15 +225,6 @@ async fn change(
     let by = caller.principal.subject.clone();
     let decide = |it: &query::Consultation| decide(it, &fields, by);
     state.consultations.change(state, &found.id, decide).await.map(Json)
-}
-
-/// A field that is a text; none where it is empty.
-fn text<'a>(fields: &'a Map<String, Value>, field: &'static str) -> Result<Option<&'a str>, Problem> {
-    match fields.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
-        Some(_) => Err(Problem::invalid(field, "not a text", "ce n’est pas un texte")),
-    }
 }
 
 fn not_an_id(field: &'static str) -> Problem {

@@ -151,6 +151,15 @@ pub(super) fn needed<T>(field: &'static str, value: Option<T>) -> Result<T, Prob
     value.ok_or_else(|| Problem::invalid(field, "this is needed", "ceci est requis"))
 }
 
+/// A field that is a text; none where it is empty.
+pub(super) fn text<'a>(fields: &'a Map<String, Value>, field: &'static str) -> Result<Option<&'a str>, Problem> {
+    match fields.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
+        Some(_) => Err(Problem::invalid(field, "not a text", "ce n’est pas un texte")),
+    }
+}
+
 /// What a query's error is to its caller.
 pub(super) fn viewed(error: ViewError) -> Problem {
     match error {

@@ -16,6 +16,7 @@ mod running;
 mod sensors;
 mod session;
 mod thresholds;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -124,6 +125,7 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
         .routes(routes!(running::readyz))
         .routes(routes!(running::metrics))
         .routes(routes!(session::ticket))
+        .routes(routes!(tokens::revoke))
         .split_for_parts()
 }
 

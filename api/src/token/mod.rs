@@ -4,16 +4,20 @@
 //! A signature that was good stays so, and a check of one costs more than everything else about a small request: what the
 //! last few thousand good tokens say is remembered. Whether it is time for one is judged each time.
 
+mod issuer;
 mod key;
 mod once;
 
+pub use issuer::{Issuer, JwksError, Terms};
 pub use key::{KeyError, Keys};
 pub use once::{Once, OnceError};
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Header, Validation};
-use schemas::access::{Authenticate, Principal, Refused, Role};
+use schemas::access::{Authenticate, Grant, Live, Principal, Refused, Role};
 use schemas::ids::{PatientId, SensorId};
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -39,6 +43,9 @@ pub(crate) struct Claims {
     exp: i64,
     nbf: i64,
     iat: i64,
+    /// Which token; of a session, the token that it was begun with.
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
+    jti: SmolStr,
     role: Role,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     patients: Vec<PatientId>,
@@ -59,6 +66,10 @@ pub fn issue(keys: &Keys, principal: &Principal, lifetime: Span, now: Timestamp)
         exp: seconds(now + lifetime),
         nbf: seconds(now),
         iat: seconds(now),
+        jti: match &principal.live.grant().id {
+            id if id.is_empty() => new_id()?,
+            id => id.clone(),
+        },
         role: principal.role,
         patients: principal.patients.clone(),
         sensors: principal.sensors.clone(),
@@ -66,6 +77,21 @@ pub fn issue(keys: &Keys, principal: &Principal, lifetime: Span, now: Timestamp)
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = Some(keys.id().to_owned());
     jsonwebtoken::encode(&header, &claims, keys.signing()).map_err(|_| KeyError::Sign)
+}
+
+/// The id in a token, whoever issued it and whether it is good or not; `None` where it has none.
+#[must_use]
+pub fn id_of(token: &str) -> Option<String> {
+    let body = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&body).ok()?;
+    claims["jti"].as_str().filter(|id| !id.is_empty()).map(str::to_owned)
+}
+
+/// An id that nobody can guess.
+fn new_id() -> Result<SmolStr, KeyError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    Ok(SmolStr::from(URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 impl Keys {
@@ -122,7 +148,10 @@ fn judge(claims: &Claims, now: Timestamp) -> Result<(Principal, Timestamp), Refu
         return Err(Refused);
     }
     let principal = Principal {
-        teams: schemas::access::Teams::default(),
+        live: Live::granted(Grant {
+            id: claims.jti.clone(),
+            issued_at: moment(claims.iat),
+        }),
         subject: claims.sub.clone(),
         role: claims.role,
         patients: claims.patients.clone(),

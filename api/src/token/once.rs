@@ -87,7 +87,8 @@ impl Once {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             held.remove(&self.hash(code))?
         };
-        (now < held.spend_by && now < held.until).then_some((held.principal, held.until))
+        let good = now < held.spend_by && now < held.until && !held.principal.is_revoked();
+        good.then_some((held.principal, held.until))
     }
 
     fn hash(&self, code: &str) -> EventId {
@@ -102,7 +103,7 @@ mod tests {
 
     fn somebody() -> Principal {
         Principal {
-            teams: schemas::access::Teams::default(),
+            live: schemas::access::Live::default(),
             subject: "dr-b".into(),
             role: Role::Doctor,
             patients: Vec::new(),

@@ -11,7 +11,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 
 fn doctor() -> Principal {
     Principal {
-        teams: schemas::access::Teams::default(),
+        live: schemas::access::Live::default(),
         subject: "dr-b".into(),
         role: Role::Doctor,
         patients: vec![PatientId::new("p1").unwrap()],

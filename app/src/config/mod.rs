@@ -3,6 +3,7 @@
 //! Defaults < file < environment (`FAJMA_SECTION_OPTION`) < flags. What processors go by is not here: that is policy,
 //! a fact in the journal.
 
+mod issuer;
 mod layers;
 mod rooms;
 mod values;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Table;
 
+pub use issuer::Issuer;
 pub use layers::{ConfigError, NOT_OPTIONS, PREFIX};
 pub use rooms::{Data, Http, Intake, Log, Mqtt, Processors, Views};
 pub use values::{Off, Size, Time};
@@ -37,6 +39,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// The certificate of the doors.
     pub tls: crate::tls::Tls,
+    /// Whose tokens are good beside our own.
+    pub issuer: Issuer,
     /// The processors.
     pub processors: Processors,
     /// How failed roles come back.

@@ -59,6 +59,15 @@ pub enum Request {
         /// Judge them, change nothing.
         dry_run: bool,
     },
+    /// Take tokens back.
+    Revoke {
+        /// One, by its id.
+        token: Option<String>,
+        /// All that a subject was given up to now.
+        subject: Option<String>,
+        /// Who.
+        by: String,
+    },
     /// Throw the views away and make them again.
     RebuildViews,
 }

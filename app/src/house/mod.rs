@@ -9,6 +9,7 @@ mod import;
 pub mod policy;
 mod rebuild;
 mod replay;
+mod revoke;
 mod skip;
 mod verify;
 
@@ -175,6 +176,7 @@ impl House {
                 by,
                 dry_run,
             } => self.import(register, rows, (&by, dry_run)).await,
+            Request::Revoke { token, subject, by } => self.revoke(token, subject, &by).await,
             Request::RebuildViews => {
                 let _one = self.alone()?;
                 self.rebuild_views().await

@@ -119,7 +119,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome, String> {
 fn admin(data: &Path) -> Result<String, String> {
     let keys = Keys::load(&data.join("token.key")).map_err(|e| e.to_string())?;
     let principal = Principal {
-        teams: schemas::access::Teams::default(),
+        live: schemas::access::Live::default(),
         subject: "kill-loop".into(),
         role: Role::Admin,
         patients: Vec::new(),

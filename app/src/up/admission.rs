@@ -1,17 +1,28 @@
-//! Who is let in: whose token is good, with the rights that are registered for them.
+//! Who is let in: whose token is good, with the rights that are registered for them, until it is revoked.
 
 use std::sync::Arc;
 
-use api::CareTeams;
-use api::token::Keys;
-use schemas::access::{self, Authenticate, Principal, Refused, Role, Teams};
+use api::token::{Issuer, Keys};
+use api::{CareTeams, Revoked};
+use schemas::access::{self, Authenticate, Principal, Refused, Revocations, Role};
 use schemas::time::Timestamp;
 
-/// Tokens by the house's own key; doctors see the patients of their care teams as well.
+/// Tokens by the house's own key, and those of a configured issuer; doctors see the patients of their care teams as well.
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) keys: Arc<Keys>,
+    pub(super) issuer: Option<Arc<Issuer>>,
     pub(super) teams: Arc<CareTeams>,
+    pub(super) revoked: Arc<Revoked>,
+}
+
+impl Admission {
+    fn holder(&self, token: &str, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        match (self.keys.authenticate_until(token, now), &self.issuer) {
+            (Err(Refused), Some(issuer)) => issuer.verify(token, now),
+            (own, _) => own,
+        }
+    }
 }
 
 impl Authenticate for Admission {
@@ -20,9 +31,16 @@ impl Authenticate for Admission {
     }
 
     fn authenticate_until(&self, token: &str, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
-        let (mut principal, until) = self.keys.authenticate_until(token, now)?;
+        let (mut principal, until) = self.holder(token, now)?;
+        principal.live = principal
+            .live
+            .with_revocations(Arc::clone(&self.revoked) as Arc<dyn Revocations>);
         if principal.role == Role::Doctor {
-            principal.teams = Teams::of(Arc::clone(&self.teams) as Arc<dyn access::CareTeams>);
+            let teams = Arc::clone(&self.teams) as Arc<dyn access::CareTeams>;
+            principal.live = principal.live.with_teams(teams);
+        }
+        if principal.is_revoked() {
+            return Err(Refused);
         }
         Ok((principal, until))
     }

@@ -1,10 +1,11 @@
-//! What a process knows of people and sensors beside its views: who cares for whom, and whose each sensor is. Begun from the
+//! What a process knows of people and sensors beside its views: who cares for whom, whose tokens were
+//! taken back, and whose each sensor is. Begun from the
 //! views where there are some, kept up from the journal.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use api::{CareTeams, SaidOf};
+use api::{CareTeams, Revoked, SaidOf};
 use eventlog::follow::{Follower, Follows};
 use eventlog::{EventLog, LogError, Topic};
 use ingest::{Context, Intake, Outcome, Roster};
@@ -18,6 +19,7 @@ use schemas::registry::Register;
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) teams: Arc<CareTeams>,
+    pub(super) revoked: Arc<Revoked>,
     pub(super) roster: Arc<Roster>,
     pub(super) follower: Arc<Follower>,
 }
@@ -34,11 +36,16 @@ pub(super) enum NotKnown {
 impl Known {
     /// Knows nothing yet.
     pub(super) fn new(log: &Arc<dyn EventLog>) -> Self {
-        let (teams, roster): (Arc<CareTeams>, Arc<Roster>) = Default::default();
-        let readers: Vec<Arc<dyn Follows>> = vec![Arc::clone(&teams) as _, Arc::clone(&roster) as _];
+        let (teams, revoked, roster): (Arc<CareTeams>, Arc<Revoked>, Arc<Roster>) = Default::default();
+        let readers: Vec<Arc<dyn Follows>> = vec![
+            Arc::clone(&teams) as _,
+            Arc::clone(&revoked) as _,
+            Arc::clone(&roster) as _,
+        ];
         Self {
             follower: Follower::new(Arc::clone(log), readers),
             teams,
+            revoked,
             roster,
         }
     }
@@ -53,6 +60,7 @@ impl Known {
                     .known(partition, shown.map_or(0, |progress| progress.next));
             }
             self.teams.begin(views).await?;
+            self.revoked.begin(views).await?;
             self.registered(views).await?;
             self.attached(views).await?;
         }

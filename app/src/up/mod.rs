@@ -7,6 +7,7 @@ mod admission;
 mod behind;
 mod demo;
 mod doors;
+mod issuer;
 mod known;
 mod listening;
 mod no_views;
@@ -131,9 +132,21 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         let begun = known.begin(&*house.log, views.as_deref()).await;
         begun.map_err(|e| Failure::because("who is who", e))?;
     }
+    let issuer = config.issuer.terms()?.map(api::token::Issuer::new);
+    if let Some(issuer) = &issuer {
+        // Nobody is kept out by an issuer that is not there but those with its tokens.
+        if let Err(why) = issuer::read(issuer, &config.issuer).await {
+            tracing::error!(
+                why,
+                "the issuer's keys could not be read: its tokens are refused until they are"
+            );
+        }
+    }
     let admission: Arc<dyn Authenticate> = Arc::new(Admission {
         keys: Arc::clone(&keys),
+        issuer: issuer.clone(),
         teams: Arc::clone(&known.teams),
+        revoked: Arc::clone(&known.revoked),
     });
     let roles: Arc<Roles> = Arc::default();
     let mut processing = config.processors.options(Arc::clone(&house.catalogue));
@@ -171,7 +184,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         roles: &roles,
         behind: behind.handle(),
     };
-    let inside = start_roles(&within, (&running, &intake, &known), processing, projecting)?;
+    let inside = start_roles(&within, (&running, &intake, &known, issuer), processing, projecting)?;
     let doors = CancellationToken::new();
     let api = api_state(
         &house,
@@ -346,7 +359,7 @@ impl Server {
 
 fn admin() -> Principal {
     Principal {
-        teams: schemas::access::Teams::default(),
+        live: schemas::access::Live::default(),
         subject: "admin".into(),
         role: Role::Admin,
         patients: Vec::new(),

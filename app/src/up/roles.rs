@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::token::Issuer;
 use ingest::{Intake, ticker};
 use schemas::facts::TickedBy;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use crate::house::{House, Served};
 /// Starts the roles that are among the duties, and what every process has.
 pub(super) fn start_roles(
     inside: &Inside<'_>,
-    (running, intake, known): (&Arc<Running>, &Arc<Intake>, &Known),
+    (running, intake, known, issuer): (&Arc<Running>, &Arc<Intake>, &Known, Option<Arc<Issuer>>),
     processing: processors::runner::Options,
     projecting: projections::runner::Options,
 ) -> Result<(Supervisor, CancellationToken), Failure> {
@@ -46,6 +47,16 @@ pub(super) fn start_roles(
                     () = until.cancelled() => Ok(()),
                     ended = following => ended.map_err(|e| e.to_string()),
                 }
+            }
+        });
+    }
+    if let Some(issuer) = issuer {
+        let (options, until) = (inside.config.issuer.clone(), stop.clone());
+        supervisor.start("issuer", stop.clone(), move || {
+            let keeping = super::issuer::keep(Arc::clone(&issuer), options.clone(), until.clone());
+            async move {
+                keeping.await;
+                Ok(())
             }
         });
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use schemas::access::{Principal, Role, Teams};
+use schemas::access::{Live, Principal, Role};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -18,7 +18,7 @@ fn doctor(house: &House, id: &str) -> String {
         subject: id.into(),
         role: Role::Doctor,
         patients: Vec::new(),
-        teams: Teams::default(),
+        live: Live::default(),
         sensors: Vec::new(),
     };
     house.server.token(&principal, Duration::from_secs(600)).unwrap()

@@ -145,7 +145,7 @@ pub(super) fn fajma(arguments: &[&str]) -> (Option<i32>, String, String) {
 
 pub(super) fn principal(role: Role) -> Principal {
     Principal {
-        teams: schemas::access::Teams::default(),
+        live: schemas::access::Live::default(),
         subject: role.as_str().into(),
         role,
         patients: Vec::new(),

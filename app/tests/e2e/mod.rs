@@ -13,3 +13,4 @@ mod patients;
 mod readme;
 mod recorded;
 mod secured;
+mod tokens;

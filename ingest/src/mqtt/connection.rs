@@ -217,6 +217,9 @@ impl Connection {
 
     /// Takes every whole packet off the input.
     fn read(&mut self, input: &mut BytesMut) -> Result<(), End> {
+        if self.guest.principal.is_revoked() {
+            return Err(End::Broken(Reason::NotAuthorized));
+        }
         while let Some(frame) = frame::take(input, self.door.limits.packet_bytes).map_err(End::Broken)? {
             self.heard = Instant::now();
             let version = self.wire().version;

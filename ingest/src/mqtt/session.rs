@@ -244,7 +244,7 @@ mod tests {
 
     fn doctor(patients: &[&str]) -> Principal {
         Principal {
-            teams: schemas::access::Teams::default(),
+            live: schemas::access::Live::default(),
             subject: "d".into(),
             role: Role::Doctor,
             patients: patients.iter().map(|p| PatientId::new(p).unwrap()).collect(),
@@ -385,7 +385,7 @@ mod tests {
     fn what_waits_when_a_doctor_leaves_a_care_team_is_not_handed_out() {
         let team = Arc::new(Team(true.into()));
         let mut session = Session::new(Principal {
-            teams: schemas::access::Teams::of(Arc::clone(&team) as Arc<dyn schemas::access::CareTeams>),
+            live: schemas::access::Live::default().with_teams(Arc::clone(&team) as Arc<dyn schemas::access::CareTeams>),
             ..doctor(&["own"])
         });
         session.subscribe("fajma/patient/+/alerts/critical".to_owned(), Qos::AtLeastOnce, 9);

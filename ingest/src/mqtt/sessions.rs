@@ -316,7 +316,7 @@ mod tests {
 
     fn who() -> (Holder, Principal) {
         let principal = Principal {
-            teams: schemas::access::Teams::default(),
+            live: schemas::access::Live::default(),
             subject: "s".into(),
             role: Role::Admin,
             patients: Vec::new(),

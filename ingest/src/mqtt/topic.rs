@@ -170,7 +170,7 @@ mod tests {
 
     fn principal(role: Role, patients: &[&str], sensors: &[&str]) -> Principal {
         Principal {
-            teams: schemas::access::Teams::default(),
+            live: schemas::access::Live::default(),
             subject: "x".into(),
             role,
             patients: patients.iter().map(|p| PatientId::new(p).unwrap()).collect(),

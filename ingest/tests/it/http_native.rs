@@ -28,7 +28,7 @@ impl Authenticate for Tokens {
     fn authenticate(&self, token: &str, _now: Timestamp) -> Result<Principal, Refused> {
         let of = |role, sensors| {
             Ok(Principal {
-                teams: schemas::access::Teams::default(),
+                live: schemas::access::Live::default(),
                 subject: token.into(),
                 role,
                 patients: vec![],

@@ -31,7 +31,7 @@ impl Authenticate for Tokens {
             _ => return Err(Refused),
         };
         Ok(Principal {
-            teams: schemas::access::Teams::default(),
+            live: schemas::access::Live::default(),
             subject: token.into(),
             role,
             patients: patients.iter().map(|p| PatientId::new(p).unwrap()).collect(),

@@ -13,6 +13,7 @@ mod readings;
 mod register;
 mod registry;
 mod rejected;
+mod revocations;
 mod series;
 mod walk;
 mod windows;
@@ -30,6 +31,7 @@ pub use register::{
 };
 pub use registry::{PatientRow, SensorRow, Thresholds, patient, patients, sensor, sensors, thresholds};
 pub use rejected::{RejectedRow, rejected};
+pub use revocations::{Revocations, revocations};
 pub use series::{MOST_POINTS, Point, series};
 pub use windows::{WindowRow, windows};
 

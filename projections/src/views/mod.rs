@@ -9,6 +9,7 @@ pub mod patients;
 pub mod readings;
 pub mod registry;
 pub mod rejected;
+pub mod revocations;
 pub mod sensors;
 pub mod thresholds;
 pub mod windows;
@@ -24,7 +25,7 @@ use crate::store::Change;
 use crate::view::{Cell, View};
 
 /// Every view.
-pub const ALL: [&View; 26] = [
+pub const ALL: [&View; 27] = [
     &alerts::ALERTS,
     &alerts::ALERT_BY_ID,
     &alerts::ALERT_HISTORY,
@@ -48,6 +49,7 @@ pub const ALL: [&View; 26] = [
     &registry::REGISTERED_PATIENTS,
     &registry::REGISTERED_SENSORS,
     &rejected::REJECTED,
+    &revocations::REVOCATIONS,
     &sensors::SENSORS,
     &thresholds::THRESHOLDS,
     &windows::WINDOWS,
@@ -104,6 +106,7 @@ pub fn project_fact(fact: &Recorded, out: &mut Vec<Change>) {
     thresholds::project(fact, out);
     consultations::project(fact, out);
     assignments::project(fact, out);
+    revocations::project(fact, out);
 }
 
 /// The rows that follow from what a processor concluded.

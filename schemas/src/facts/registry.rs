@@ -150,3 +150,15 @@ record! {
         pub by: SmolStr,
     }
 }
+
+record! {
+    /// Somebody took back what was given: one token, or all that somebody was given so far.
+    pub struct TokensRevoked {
+        /// The id (`jti`) of the token, and of the sessions begun with it.
+        pub token: Option<SmolStr>,
+        /// Whose tokens: all that were issued up to when it happened.
+        pub subject: Option<SmolStr>,
+        /// Who took it back.
+        pub by: SmolStr,
+    }
+}

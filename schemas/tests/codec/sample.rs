@@ -255,6 +255,7 @@ fn fact(fact: &Fact) -> Json {
         Fact::SensorAttached(body) => json!(body),
         Fact::SensorDetached(body) => json!(body),
         Fact::ReadingsReattributed(body) => json!(body),
+        Fact::TokensRevoked(body) => json!(body),
         Fact::ConsultationPlanned(body) => json!(body),
         Fact::ConsultationOpened(body) => json!(body),
         Fact::ConsultationClosed(body) => json!(body),
