@@ -4,30 +4,53 @@
 //! process a fraction of a second after it is durable. A registration that has ended, the patient's or the practitioner's
 //! own, gives no right.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use eventlog::Clock;
 use eventlog::follow::Follows;
 use projections::query::{self, Paging, Registered};
 use projections::store::{ViewError, ViewStore};
 use schemas::access;
+use schemas::facts::Patient;
 use schemas::ids::{Key, PatientId, StaffId};
 use schemas::journal::{Envelope, Fact};
 use schemas::registry::{Record, Register};
+use schemas::time::Timestamp;
 use smol_str::SmolStr;
 
 /// The care teams of one log, as this process knows them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CareTeams {
+    clock: Arc<dyn Clock>,
     known: RwLock<Known>,
+}
+
+/// A member of a team, from when until when.
+type Member = (StaffId, Timestamp, Timestamp);
+
+/// Everybody in a patient's team.
+fn members(patient: &Patient) -> Vec<Member> {
+    let always = patient
+        .care_team
+        .iter()
+        .map(|id| (id.clone(), Timestamp::MIN, Timestamp::MAX));
+    let terms = patient.care_terms.iter().map(|term| {
+        let (from, until) = (
+            term.from.unwrap_or(Timestamp::MIN),
+            term.until.unwrap_or(Timestamp::MAX),
+        );
+        (term.staff_id.clone(), from, until)
+    });
+    always.chain(terms).collect()
 }
 
 #[derive(Debug, Default)]
 struct Known {
     /// The revision and team of each patient.
-    teams: HashMap<PatientId, (i32, Vec<StaffId>)>,
-    /// The patients of each practitioner.
-    patients: HashMap<SmolStr, BTreeSet<PatientId>>,
+    teams: HashMap<PatientId, (i32, Vec<Member>)>,
+    /// The patients of each practitioner, with when.
+    patients: HashMap<SmolStr, BTreeMap<PatientId, Vec<(Timestamp, Timestamp)>>>,
     /// The revision of each practitioner's registration, and those that have ended.
     staff: HashMap<SmolStr, i32>,
     gone: HashSet<SmolStr>,
@@ -35,20 +58,20 @@ struct Known {
 
 impl Known {
     /// A patient's registration as of a revision; an earlier one than is known is no news.
-    fn patient(&mut self, id: &PatientId, revision: i32, team: Vec<StaffId>) {
+    fn patient(&mut self, id: &PatientId, revision: i32, team: Vec<Member>) {
         let (known, before) = self.teams.remove(id).unwrap_or_default();
         if revision < known {
             self.teams.insert(id.clone(), (known, before));
             return;
         }
-        for staff in before {
+        for (staff, ..) in before {
             if let Some(patients) = self.patients.get_mut(staff.as_str()) {
                 patients.remove(id);
             }
         }
-        for staff in &team {
+        for (staff, from, until) in &team {
             let patients = self.patients.entry(SmolStr::new(staff.as_str())).or_default();
-            patients.insert(id.clone());
+            patients.entry(id.clone()).or_default().push((*from, *until));
         }
         self.teams.insert(id.clone(), (revision, team));
     }
@@ -69,8 +92,8 @@ impl Known {
     fn fact(&mut self, key: &Key, fact: &Fact) {
         match (key, fact) {
             (Key::Patient(id), Fact::PatientRecorded(it)) => {
-                let team = if it.ended { &[][..] } else { &it.patient.care_team };
-                self.patient(id, it.revision, team.to_vec());
+                let team = if it.ended { Vec::new() } else { members(&it.patient) };
+                self.patient(id, it.revision, team);
             }
             (Key::Staff(id), Fact::PractitionerRecorded(it)) => self.practitioner(id.as_str(), it.revision, it.ended),
             _ => {}
@@ -81,7 +104,7 @@ impl Known {
         match row.record {
             Record::Patient(patient) => {
                 if let Ok(id) = PatientId::new(&row.id) {
-                    let team = if row.ended { Vec::new() } else { patient.care_team };
+                    let team = if row.ended { Vec::new() } else { members(&patient) };
                     self.patient(&id, row.revision, team);
                 }
             }
@@ -92,6 +115,15 @@ impl Known {
 }
 
 impl CareTeams {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            known: RwLock::default(),
+        })
+    }
+
     /// Reads the registrations that the views show. What comes later is told by whoever follows the journal.
     ///
     /// # Errors
@@ -133,28 +165,32 @@ impl Follows for CareTeams {
 impl access::CareTeams for CareTeams {
     fn cares(&self, staff: &str, patient: &PatientId) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let cares = known
-            .patients
-            .get(staff)
-            .is_some_and(|patients| patients.contains(patient));
-        cares && !known.gone.contains(staff)
+        let terms = known.patients.get(staff).and_then(|patients| patients.get(patient));
+        terms.is_some_and(|terms| are_now(terms, self.clock.now())) && !known.gone.contains(staff)
     }
 
     fn patients(&self, staff: &str) -> Vec<PatientId> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
         match known.patients.get(staff) {
-            Some(patients) if !known.gone.contains(staff) => patients.iter().cloned().collect(),
+            Some(patients) if !known.gone.contains(staff) => {
+                let now = patients.iter().filter(|(_, terms)| are_now(terms, now));
+                now.map(|(patient, _)| patient.clone()).collect()
+            }
             _ => Vec::new(),
         }
     }
 }
 
+/// Whether one of these is under way.
+fn are_now(terms: &[(Timestamp, Timestamp)], now: Timestamp) -> bool {
+    terms.iter().any(|(from, until)| (*from..*until).contains(&now))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
-    use eventlog::Clock;
     use eventlog::follow::Follower;
     use schemas::access::CareTeams as _;
     use schemas::time::Span;
@@ -193,7 +229,7 @@ mod tests {
         house.settled().await;
         register(&house, "p1", 2, false, &["sow"]).await;
         register(&house, "p3", 1, false, &["ba"]).await;
-        let fresh = Arc::new(CareTeams::default());
+        let fresh = CareTeams::new(Arc::clone(&house.clock) as Arc<dyn Clock>);
         fresh.begin(&*house.state.parts.views).await.unwrap();
         let follows = Follower::new(Arc::clone(&house.log), vec![Arc::clone(&fresh) as Arc<dyn Follows>]);
         for partition in 0..house.log.layout().partitions {
@@ -206,7 +242,7 @@ mod tests {
             follows.known(partition, shown.unwrap().map_or(0, |progress| progress.next));
         }
         follows.catch_up().await.unwrap();
-        let anew = Arc::new(CareTeams::default());
+        let anew = CareTeams::new(Arc::clone(&house.clock) as Arc<dyn Clock>);
         let from_the_start = vec![Arc::clone(&anew) as Arc<dyn Follows>];
         Follower::new(Arc::clone(&house.log), from_the_start)
             .catch_up()
@@ -231,13 +267,31 @@ mod tests {
     fn what_is_older_than_what_is_known_is_no_news_and_who_is_gone_cares_for_nobody() {
         let mut known = Known::default();
         let (p, ba) = (patient("p1"), StaffId::new("ba").unwrap());
-        known.patient(&p, 3, vec![ba.clone()]);
+        let always = (ba.clone(), Timestamp::MIN, Timestamp::MAX);
+        known.patient(&p, 3, vec![always]);
         known.patient(&p, 2, Vec::new());
-        assert!(known.patients["ba"].contains(&p));
+        assert!(known.patients["ba"].contains_key(&p));
         known.practitioner("ba", 2, true);
         known.practitioner("ba", 1, false);
         assert!(known.gone.contains("ba"));
         known.practitioner("ba", 3, false);
         assert!(!known.gone.contains("ba"));
+    }
+
+    #[test]
+    fn a_term_of_care_begins_and_ends_by_the_clock() {
+        let clock = Arc::new(eventlog::ManualClock::at(Timestamp(50)));
+        let teams = CareTeams::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let (p, ba) = (patient("p1"), StaffId::new("ba").unwrap());
+        let terms = vec![
+            (ba.clone(), Timestamp(100), Timestamp(200)),
+            (ba, Timestamp(300), Timestamp::MAX),
+        ];
+        teams.change(|known| known.patient(&p, 1, terms));
+        for (now, cares_then) in [(50, false), (100, true), (199, true), (200, false), (300, true)] {
+            clock.set(Timestamp(now));
+            assert_eq!(teams.cares("ba", &p), cares_then, "at {now}");
+            assert_eq!(teams.patients("ba").len(), usize::from(cares_then), "at {now}");
+        }
     }
 }

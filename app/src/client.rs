@@ -136,7 +136,9 @@ pub async fn post(address: &str, path: &str, token: &str, body: &Value) -> Resul
 pub async fn fetch(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Vec<u8>, String> {
     let uri: Uri = url.parse().map_err(|e| format!("{url}: {e}"))?;
     let authority = uri.authority().ok_or_else(|| format!("{url} names no host"))?;
-    let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let port = authority
+        .port_u16()
+        .unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
     let address = format!("{}:{port}", authority.host());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::get(path);

@@ -61,7 +61,7 @@ kinds! {
     REJECTION = 13, "Rejection", 1, "rejection";
     SKIP = 14, "Skip", 1, "skip";
     CUTOVER = 15, "Cutover", 1, "cutover";
-    PATIENT_RECORDED = 16, "PatientRecorded", 1, "patient_recorded";
+    _PATIENT_RECORDED_1 = 16, "PatientRecorded", 1, "patient_recorded";
     PRACTITIONER_RECORDED = 17, "PractitionerRecorded", 1, "practitioner_recorded";
     SENSOR_RECORDED = 18, "SensorRecorded", 1, "sensor_recorded";
     SENSOR_ASSIGNED = 19, "SensorAssigned", 1, "sensor_assigned";
@@ -76,6 +76,7 @@ kinds! {
     CONSULTATION_REVISED = 34, "ConsultationRevised", 1, "consultation_revised";
     ASSIGNMENT_CHANGED = 35, "AssignmentChanged", 1, "assignment_changed";
     POLICY_CHANGED = 36, "PolicyChanged", 2, "policy_changed_2";
+    PATIENT_RECORDED = 37, "PatientRecorded", 2, "patient_recorded_2";
 }
 
 /// Bytes that cannot be read as a record.

@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 
 use crate::avro::symbols;
 use crate::facts::{
-    Patient, PatientRecorded, Practitioner, PractitionerRecorded, Protocol, Sensor, SensorRecorded, Sex, Zone,
+    CareTerm, Patient, PatientRecorded, Practitioner, PractitionerRecorded, Protocol, Sensor, SensorRecorded, Sex, Zone,
 };
 use crate::ids::{IdError, Key, PatientId, SensorId, StaffId};
 use crate::journal::Fact;
@@ -147,7 +147,8 @@ impl Record {
                 sex: given.word("sex", Sex::parse, Sex::ALL)?,
                 conditions: given.list("conditions", |text| Ok::<_, IdError>(SmolStr::new(text)))?,
                 zone: zone()?,
-                care_team: given.list("care_team", StaffId::new)?,
+                care_team: given.team()?.0,
+                care_terms: given.team()?.1,
             }),
             Register::Practitioners => Self::Practitioner(Practitioner {
                 name: given.text("name")?,
@@ -176,7 +177,14 @@ impl Record {
     #[must_use]
     pub fn to_json(&self) -> Map<String, Value> {
         let value = match self {
-            Self::Patient(it) => json!(it),
+            Self::Patient(it) => {
+                let mut value = json!(it);
+                value["care_team"] = json!(care_team(it));
+                if let Some(fields) = value.as_object_mut() {
+                    fields.remove("care_terms");
+                }
+                value
+            }
             Self::Practitioner(it) => json!(it),
             Self::Sensor(it) => {
                 let mut value = json!(it);
@@ -235,6 +243,22 @@ impl Record {
             }),
         }
     }
+}
+
+/// A care team: ids of who cares always, and `{"id","from","until"}` of who does for a time.
+#[must_use]
+pub fn care_team(patient: &Patient) -> Vec<Value> {
+    let always = patient.care_team.iter().map(|id| json!(id));
+    let terms = patient.care_terms.iter().map(|term| {
+        let mut member = json!({ "id": term.staff_id });
+        for (field, at) in [("from", term.from), ("until", term.until)] {
+            if let Some(at) = at {
+                member[field] = json!(at);
+            }
+        }
+        member
+    });
+    always.chain(terms).collect()
 }
 
 /// A hardware address in the form in which it is registered: `AA:BB:CC:DD:EE:FF`, or eight bytes (LoRaWAN).
@@ -333,6 +357,30 @@ impl Given<'_> {
         })
     }
 
+    /// Members of a care team: ids, or objects that say from when until when. A date is its beginning, UTC.
+    fn team(&self) -> Result<(Vec<StaffId>, Vec<CareTerm>), Invalid> {
+        let field = "care_team";
+        let items = match self.get(field) {
+            Some(Value::Array(items)) if items.len() <= MOST => items.as_slice(),
+            Some(Value::Array(_)) | None => &[],
+            Some(_) => return self.list(field, StaffId::new).map(|ids| (ids, Vec::new())),
+        };
+        let (members, names): (Vec<&Value>, Vec<&Value>) = items.iter().partition(|item| item.is_object());
+        if members.is_empty() {
+            return self.list(field, StaffId::new).map(|ids| (ids, Vec::new()));
+        }
+        let names: Map<String, Value> = [(field.to_owned(), names.into_iter().cloned().collect())]
+            .into_iter()
+            .collect();
+        let always = Given { fields: &names }.list(field, StaffId::new)?;
+        let terms = members
+            .into_iter()
+            .filter_map(Value::as_object)
+            .map(term)
+            .collect::<Result<_, _>>()?;
+        Ok((always, terms))
+    }
+
     fn list<T, E: std::fmt::Display>(
         &self,
         field: &str,
@@ -359,6 +407,41 @@ impl Given<'_> {
                 read(&text).map_err(|e| Invalid::new(field, e.to_string(), format!("« {text} » n’est pas un id")))
             })
             .collect()
+    }
+}
+
+/// A member of a care team for a time.
+fn term(member: &Map<String, Value>) -> Result<CareTerm, Invalid> {
+    let wrong = || {
+        Invalid::new(
+            "care_team",
+            "a member is an id, or {\"id\",\"from\",\"until\"} with moments or dates, `from` before `until`",
+            "un membre est un id, ou {\"id\",\"from\",\"until\"} avec des instants ou des dates, `from` avant `until`",
+        )
+    };
+    if member
+        .keys()
+        .any(|key| !matches!(key.as_str(), "id" | "from" | "until"))
+    {
+        return Err(wrong());
+    }
+    let moment = |field: &str| match member.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(date)) if date.len() == 10 => Timestamp::parse(&format!("{date}T00:00:00Z"))
+            .map(Some)
+            .map_err(|_| wrong()),
+        Some(Value::String(text)) => Timestamp::parse(text).map(Some).map_err(|_| wrong()),
+        Some(_) => Err(wrong()),
+    };
+    let id = member.get("id").and_then(Value::as_str).ok_or_else(wrong)?;
+    let term = CareTerm {
+        staff_id: StaffId::new(id).map_err(|_| wrong())?,
+        from: moment("from")?,
+        until: moment("until")?,
+    };
+    match (term.from, term.until) {
+        (Some(from), Some(until)) if from >= until => Err(wrong()),
+        _ => Ok(term),
     }
 }
 
@@ -394,6 +477,12 @@ mod tests {
                 Register::Patients,
                 json!({"name": "Awa Diop", "birth_date": "1957-03-02", "sex": "female", "conditions": ["I10", "asthma"],
                        "zone": "rural", "care_team": ["dr.b"]}),
+            ),
+            (
+                Register::Patients,
+                json!({"name": null, "birth_date": null, "sex": null, "conditions": [], "zone": null, "care_team": ["dr.b",
+                       {"id": "dr.c", "from": "2026-01-05T00:00:00.000Z", "until": "2026-02-05T00:00:00.000Z"},
+                       {"id": "dr.c", "from": "2026-03-05T00:00:00.000Z"}]}),
             ),
             (
                 Register::Practitioners,
@@ -441,6 +530,15 @@ mod tests {
             (R::Patients, "conditions", json!("asthma")),
             (R::Patients, "care_team", json!(["dr b"])),
             (R::Patients, "care_team", json!([""])),
+            (R::Patients, "care_team", json!([{"id": "dr b"}])),
+            (R::Patients, "care_team", json!([{"id": "dr.b", "from": "soon"}])),
+            (
+                R::Patients,
+                "care_team",
+                json!([{"id": "dr.b", "from": "2026-02-01", "until": "2026-01-01"}]),
+            ),
+            (R::Patients, "care_team", json!([{"id": "dr.b", "to": "2026-01-01"}])),
+            (R::Patients, "care_team", json!([7, {"id": "dr.b"}])),
             (R::Sensors, "mac_address", json!("0A:1B")),
             (R::Sensors, "mac_address", json!("0A:1B:2C:3D:4E:5G")),
             (R::Sensors, "protocol_type", json!("ZigBee")),

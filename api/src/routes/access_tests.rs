@@ -62,15 +62,9 @@ const REGISTER_STAFF: [Answers; 3] = [
     [200, 403, 404, 404, 404, 404, 404, 401],
     [200, 403, 404, 404, 404, 404, 404, 401],
 ];
-/// Any sensor may be somebody's, also one that nothing was heard of: from then on it is known, and nobody's.
+/// To a patient whose registration has ended no sensor is assigned and nothing attributed.
 const ASSIGN: [Answers; 3] = [
-    [200, 403, 404, 404, 404, 404, 404, 401],
-    [200, 403, 404, 404, 404, 404, 404, 401],
-    [200, 403, 404, 404, 404, 404, 404, 401],
-];
-/// To a patient whose registration has ended nothing is attributed.
-const REATTRIBUTE: [Answers; 3] = [
-    [400, 403, 404, 404, 404, 404, 404, 401],
+    [400, 403, 403, 403, 404, 404, 404, 401],
     [400, 403, 404, 404, 404, 404, 404, 401],
     [400, 403, 404, 404, 404, 404, 404, 401],
 ];
@@ -149,18 +143,17 @@ const CASES: &[Case] = &[
     ("DELETE", "/v1/patients/{p}", None, REGISTER),
     ("DELETE", "/v1/practitioners/{d}", None, REGISTER_STAFF),
     ("DELETE", "/v1/sensors/{s}", None, REGISTER),
-    // From here on sensors are nobody's.
     (
         "PUT",
         "/v1/sensors/{s}/assignment",
-        Some(r#"{"patient_id":null}"#),
+        Some(r#"{"patient_id":"p-own"}"#),
         ASSIGN,
     ),
     (
         "POST",
         "/v1/sensors/{s}/reattribute",
         Some(r#"{"from":"2026-11-18T12:00:00Z","to":"2026-11-18T13:00:00Z","patient_id":"p-own"}"#),
-        REATTRIBUTE,
+        ASSIGN,
     ),
 ];
 

@@ -10,10 +10,11 @@ use projections::query::{self, Page, PatientCard, Registered};
 use projections::store::{ViewError, ViewStore};
 use schemas::access::{Action, Sight};
 use schemas::facts::{self, Sex, Zone};
-use schemas::ids::{Key, PatientId, StaffId};
-use schemas::registry::{Record, Register};
+use schemas::ids::{Key, PatientId};
+use schemas::registry::{Record, Register, care_team};
 use schemas::time::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
@@ -40,9 +41,9 @@ pub(super) struct Patient {
     /// `urban`, `semi_urban` or `rural`.
     #[schema(value_type = Option<String>)]
     zone: Option<Zone>,
-    /// Ids of practitioners.
+    /// Ids of practitioners, and `{"id","from","until"}` of those who care for a time.
     #[schema(value_type = Vec<String>)]
-    care_team: Vec<StaffId>,
+    care_team: Vec<Value>,
     #[serde(flatten)]
     standing: Standing,
     /// When something was last heard of them, to the minute.
@@ -61,13 +62,13 @@ impl From<PatientCard> for Patient {
             _ => facts::Patient::default(),
         };
         Self {
+            care_team: care_team(&it),
             id: card.id,
             name: it.name,
             birth_date: it.birth_date,
             sex: it.sex,
             conditions: it.conditions,
             zone: it.zone,
-            care_team: it.care_team,
             standing,
             last_heard: card.heard.map(|row| row.last_heard),
         }

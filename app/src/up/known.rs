@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use api::{CareTeams, Revoked, SaidOf};
 use eventlog::follow::{Follower, Follows};
-use eventlog::{EventLog, LogError, Topic};
+use eventlog::{Clock, EventLog, LogError, Topic};
 use ingest::{Context, Intake, Outcome, Roster};
 use projections::query::{self, MOST, Paging, RejectedRow};
 use projections::store::{ViewError, ViewStore};
@@ -35,8 +35,9 @@ pub(super) enum NotKnown {
 
 impl Known {
     /// Knows nothing yet.
-    pub(super) fn new(log: &Arc<dyn EventLog>) -> Self {
-        let (teams, revoked, roster): (Arc<CareTeams>, Arc<Revoked>, Arc<Roster>) = Default::default();
+    pub(super) fn new(log: &Arc<dyn EventLog>, clock: &Arc<dyn Clock>) -> Self {
+        let teams = CareTeams::new(Arc::clone(clock));
+        let (revoked, roster): (Arc<Revoked>, Arc<Roster>) = Default::default();
         let readers: Vec<Arc<dyn Follows>> = vec![
             Arc::clone(&teams) as _,
             Arc::clone(&revoked) as _,

@@ -126,7 +126,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         house.served = Some(Served { views, gate, registry });
     }
 
-    let known = Known::new(&house.log);
+    let known = Known::new(&house.log, &house.clock);
     let views = house.served.as_ref().map(|served| served.views.store());
     if duties.ingest || duties.serve {
         let begun = known.begin(&*house.log, views.as_deref()).await;

@@ -4,7 +4,7 @@ use smol_str::SmolStr;
 
 use crate::avro::{record, symbols};
 use crate::ids::StaffId;
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
 
 symbols! {
     /// Administrative sex.
@@ -49,6 +49,18 @@ symbols! {
 }
 
 record! {
+    /// A practitioner who cares for a patient from one moment to another.
+    pub struct CareTerm {
+        /// The practitioner.
+        pub staff_id: StaffId,
+        /// From when on; `None` for always.
+        pub from: Option<Timestamp>,
+        /// Until when; `None` for ever.
+        pub until: Option<Timestamp>,
+    }
+}
+
+record! {
     /// A patient as registered.
     #[derive(Default)]
     pub struct Patient {
@@ -64,6 +76,8 @@ record! {
         pub zone: Option<Zone>,
         /// The practitioners who care for them.
         pub care_team: Vec<StaffId>,
+        /// The practitioners who care for them for a time.
+        pub care_terms: Vec<CareTerm>,
     }
 }
 

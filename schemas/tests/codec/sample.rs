@@ -131,7 +131,8 @@ fn text(field: &str, n: u64) -> String {
     match field {
         "metric" => Metric::ALL[n as usize % Metric::ALL.len()].to_string(),
         "key" | "patient_id" => ["p", "", "sensor:s-1", "staff:dr.b"][n as usize % 4].to_owned(),
-        "patient" | "before" | "after" | "sensor_id" | "care_team" | "consultation_id" | "practitioner_id" => {
+        "patient" | "staff_id" | "before" | "after" | "sensor_id" | "care_team" | "consultation_id"
+        | "practitioner_id" => {
             format!("s{n}")
         }
         _ => [
