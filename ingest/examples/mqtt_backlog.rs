@@ -73,7 +73,7 @@ fn main() {
         intake,
         Arc::clone(&as_log),
         Arc::new(Tokens),
-        None,
+        (None, Arc::default()),
         MqttLimits::default(),
         stop.clone(),
     );

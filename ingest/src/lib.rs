@@ -6,6 +6,7 @@
 pub mod accept;
 #[cfg(feature = "conformance")]
 pub mod bad;
+mod commands;
 pub mod http;
 pub mod intake;
 mod metrics;
@@ -14,6 +15,7 @@ mod roster;
 pub mod ticker;
 
 pub use accept::{Bounds, Context, Kind, Outcome, Verdict};
+pub use commands::Commands;
 pub use intake::{DoorTraffic, Intake, Limits, PolicyInForce, Position, Receipt, Status, Tally};
 pub use refusal::{Fault, Refusal};
 pub use roster::{Roster, Standing, Whose};

@@ -1,4 +1,4 @@
-//! What doors know of sensors: which are registered, and whose each is at a moment.
+//! What doors know of sensors: which are registered, whose each is at a moment, and how it is calibrated.
 //!
 //! Whose a sensor is stands in the patients' journals. A door that knows it from there puts what a sensor sends behind it,
 //! so the patient's processors know it too; a door that is a moment late is found out by them.
@@ -9,9 +9,12 @@ use std::sync::{PoisonError, RwLock};
 
 use eventlog::follow::Follows;
 use schemas::assignment::{self, Owners};
+use schemas::facts::{CommandIssued, CommandName};
 use schemas::ids::{Key, PatientId, SensorId};
 use schemas::journal::{Envelope, Fact};
+use schemas::metric::Metric;
 use schemas::time::Timestamp;
+use smol_str::SmolStr;
 use tokio::sync::watch;
 
 /// Sensors, as this process knows them.
@@ -29,6 +32,10 @@ struct File {
     revision: i32,
     registered: bool,
     owners: Owners,
+    /// Commands to calibrate that are not answered yet, by id.
+    calibrating: Vec<(SmolStr, Metric, f64)>,
+    /// What is added to values of a metric from a moment of measured time on.
+    calibrated: Vec<(Timestamp, Metric, f64)>,
 }
 
 /// Whose something is that a sensor sent.
@@ -43,12 +50,14 @@ pub enum Whose {
 }
 
 /// A sensor at a moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     /// Whether it is registered now.
     pub registered: bool,
     /// Whose it was then.
     pub whose: Whose,
+    /// What its values of each calibrated metric were judged with then.
+    pub offsets: Vec<(Metric, f64)>,
 }
 
 impl Standing {
@@ -56,7 +65,41 @@ impl Standing {
     pub const UNKNOWN: Self = Self {
         registered: false,
         whose: Whose::Unsaid,
+        offsets: Vec::new(),
     };
+}
+
+impl File {
+    /// The newest calibration of each metric at a moment.
+    fn offsets(&self, at: Timestamp) -> Vec<(Metric, f64)> {
+        let mut offsets: Vec<(Metric, f64)> = Vec::new();
+        // Sorted by moment: a later one takes the place of an earlier.
+        for (_, metric, offset) in self.calibrated.iter().filter(|(from, ..)| *from <= at) {
+            match offsets.iter_mut().find(|(known, _)| known == metric) {
+                Some(known) => known.1 = *offset,
+                None => offsets.push((*metric, *offset)),
+            }
+        }
+        offsets
+    }
+
+    /// A calibration was asked for; where its answer is known already it holds at once.
+    fn calibrate(&mut self, id: &SmolStr, metric: Metric, offset: f64) {
+        if self.calibrating.iter().all(|(known, ..)| known != id) {
+            self.calibrating.push((id.clone(), metric, offset));
+        }
+    }
+
+    /// A command was answered: the first answer to a calibration counts.
+    fn answered(&mut self, id: &SmolStr, confirmed: bool, at: Timestamp) {
+        if let Some(place) = self.calibrating.iter().position(|(known, ..)| known == id) {
+            let (_, metric, offset) = self.calibrating.remove(place);
+            if confirmed {
+                let place = self.calibrated.partition_point(|(from, ..)| *from <= at);
+                self.calibrated.insert(place, (at, metric, offset));
+            }
+        }
+    }
 }
 
 impl Roster {
@@ -74,6 +117,7 @@ impl Roster {
                 assignment::Whose::Nobodys => Whose::Nobodys,
                 assignment::Whose::Of(patient) => Whose::Of(patient.clone()),
             },
+            offsets: file.offsets(at),
         })
     }
 
@@ -92,6 +136,23 @@ impl Roster {
             self.change(sensor, |file| {
                 file.owners.fact(key, fact);
             });
+        }
+    }
+
+    /// A sensor was given a command.
+    pub fn calibrating(&self, sensor: &SensorId, it: &CommandIssued) {
+        if let (CommandName::Calibrate, Some(metric), Some(offset)) = (it.name, it.metric, it.offset) {
+            self.change(sensor, |file| file.calibrate(&it.command_id, metric, offset));
+        }
+    }
+
+    /// A sensor answered a command, at a moment of measured time.
+    pub fn answered(&self, sensor: &SensorId, command: &SmolStr, confirmed: bool, at: Timestamp) {
+        let sensors = self.sensors.read().unwrap_or_else(PoisonError::into_inner);
+        let calibrating = sensors.get(sensor).is_some_and(|file| !file.calibrating.is_empty());
+        drop(sensors);
+        if calibrating {
+            self.change(sensor, |file| file.answered(command, confirmed, at));
         }
     }
 
@@ -134,12 +195,22 @@ impl Roster {
 
 impl Follows for Roster {
     fn kinds(&self) -> &'static [&'static str] {
-        &["SensorRecorded", "SensorAttached", "SensorDetached"]
+        &[
+            "SensorRecorded",
+            "SensorAttached",
+            "SensorDetached",
+            "CommandIssued",
+            "CommandAnswered",
+        ]
     }
 
     fn fact(&self, envelope: &Envelope) {
         match (&envelope.key, &envelope.fact) {
             (Key::Sensor(sensor), Fact::SensorRecorded(it)) => self.registered(sensor, it.revision, it.ended),
+            (Key::Sensor(sensor), Fact::CommandIssued(it)) => self.calibrating(sensor, it),
+            (Key::Sensor(sensor), Fact::CommandAnswered(it)) => {
+                self.answered(sensor, &it.command_id, it.confirmed, envelope.measured_at);
+            }
             (key, fact) => self.told(key, fact),
         }
     }
@@ -210,5 +281,37 @@ mod tests {
             roster.registered(&sensor, revision, ended);
             assert_eq!(registered(), then, "revision {revision}");
         }
+    }
+
+    #[test]
+    fn a_calibration_holds_from_its_first_answer_on_and_never_before() {
+        let roster = Roster::default();
+        let sensor = SensorId::new("s").unwrap();
+        let issued = |id: &str, offset| CommandIssued {
+            command_id: id.into(),
+            name: CommandName::Calibrate,
+            metric: Some(Metric::Spo2),
+            offset: Some(offset),
+            every: None,
+            expires_at: Timestamp(1_000),
+            by: "x".into(),
+        };
+        let offsets = |at| roster.look(&sensor, Timestamp(at)).offsets;
+        roster.calibrating(&sensor, &issued("one", 1.5));
+        assert_eq!(offsets(500), []);
+        roster.answered(&sensor, &"one".into(), true, Timestamp(100));
+        roster.answered(&sensor, &"one".into(), true, Timestamp(50));
+        roster.calibrating(&sensor, &issued("two", -2.0));
+        roster.answered(&sensor, &"two".into(), false, Timestamp(200));
+        assert_eq!(
+            (offsets(99), offsets(100), offsets(300)),
+            (vec![], vec![(Metric::Spo2, 1.5)], vec![(Metric::Spo2, 1.5)])
+        );
+        roster.calibrating(&sensor, &issued("three", 0.5));
+        roster.answered(&sensor, &"three".into(), true, Timestamp(300));
+        assert_eq!(
+            (offsets(299), offsets(300)),
+            (vec![(Metric::Spo2, 1.5)], vec![(Metric::Spo2, 0.5)])
+        );
     }
 }

@@ -153,6 +153,8 @@ pub enum Action<'a> {
     Register,
     /// Take tokens back.
     Revoke,
+    /// Give sensors commands.
+    Command,
     /// See how the house runs: statistics, refused input.
     SeeOperations,
     /// Receive the commands of a sensor.
@@ -324,18 +326,19 @@ mod tests {
             A::SeeStaff(&colleague),
             A::Register,
             A::Revoke,
+            A::Command,
             A::SeeOperations,
             A::ReceiveCommands(&mine),
             A::ReceiveCommands(&theirs),
         ];
         for (role, may) in [
-            (Role::Admin, "yyyyyyyyyyyyyyyyyyyy"),
-            (Role::Auditor, "...yyy.......yy..y.."),
-            (Role::Doctor, "...y..y..y.y.y......"),
-            (Role::Patient, "...y................"),
-            (Role::Analyst, "...................."),
-            (Role::Device, "y.................y."),
-            (Role::Gateway, "y.................y."),
+            (Role::Admin, "yyyyyyyyyyyyyyyyyyyyy"),
+            (Role::Auditor, "...yyy.......yy...y.."),
+            (Role::Doctor, "...y..y..y.y.y......."),
+            (Role::Patient, "...y................."),
+            (Role::Analyst, "....................."),
+            (Role::Device, "y..................y."),
+            (Role::Gateway, "y..................y."),
         ] {
             let who = somebody(role);
             let answers: String = actions.iter().map(|a| if who.may(*a) { 'y' } else { '.' }).collect();

@@ -73,6 +73,10 @@ kinds! {
     CONSULTATION_CLOSED = 26, "ConsultationClosed", 1, "consultation_closed";
     CONSULTATION_NOTED = 27, "ConsultationNoted", 1, "consultation_noted";
     TOKENS_REVOKED = 28, "TokensRevoked", 1, "tokens_revoked";
+    COMMAND_ISSUED = 29, "CommandIssued", 1, "command_issued";
+    COMMAND_SENT = 30, "CommandSent", 1, "command_sent";
+    COMMAND_ANSWERED = 31, "CommandAnswered", 1, "command_answered";
+    COMMAND_EXPIRED = 32, "CommandExpired", 1, "command_expired";
     CONSULTATION_REVISED = 34, "ConsultationRevised", 1, "consultation_revised";
     ASSIGNMENT_CHANGED = 35, "AssignmentChanged", 1, "assignment_changed";
     POLICY_CHANGED = 36, "PolicyChanged", 2, "policy_changed_2";
@@ -275,6 +279,10 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::SensorDetached(_) => SENSOR_DETACHED,
         Fact::ReadingsReattributed(_) => READINGS_REATTRIBUTED,
         Fact::TokensRevoked(_) => TOKENS_REVOKED,
+        Fact::CommandIssued(_) => COMMAND_ISSUED,
+        Fact::CommandSent(_) => COMMAND_SENT,
+        Fact::CommandAnswered(_) => COMMAND_ANSWERED,
+        Fact::CommandExpired(_) => COMMAND_EXPIRED,
         Fact::ConsultationPlanned(_) => CONSULTATION_PLANNED,
         Fact::ConsultationOpened(_) => CONSULTATION_OPENED,
         Fact::ConsultationClosed(_) => CONSULTATION_CLOSED,
@@ -307,6 +315,10 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::SensorDetached(body) => body.write(out),
         Fact::ReadingsReattributed(body) => body.write(out),
         Fact::TokensRevoked(body) => body.write(out),
+        Fact::CommandIssued(body) => body.write(out),
+        Fact::CommandSent(body) => body.write(out),
+        Fact::CommandAnswered(body) => body.write(out),
+        Fact::CommandExpired(body) => body.write(out),
         Fact::ConsultationPlanned(body) => body.write(out),
         Fact::ConsultationOpened(body) => body.write(out),
         Fact::ConsultationClosed(body) => body.write(out),
@@ -355,6 +367,10 @@ fn read_envelope(schema_id: u32, mut from: &[u8]) -> Result<Envelope, Malformed>
             SENSOR_DETACHED => Fact::SensorDetached(Avro::read(from)?),
             READINGS_REATTRIBUTED => Fact::ReadingsReattributed(Avro::read(from)?),
             TOKENS_REVOKED => Fact::TokensRevoked(Avro::read(from)?),
+            COMMAND_ISSUED => Fact::CommandIssued(Avro::read(from)?),
+            COMMAND_SENT => Fact::CommandSent(Avro::read(from)?),
+            COMMAND_ANSWERED => Fact::CommandAnswered(Avro::read(from)?),
+            COMMAND_EXPIRED => Fact::CommandExpired(Avro::read(from)?),
             CONSULTATION_PLANNED => Fact::ConsultationPlanned(Avro::read(from)?),
             CONSULTATION_OPENED => Fact::ConsultationOpened(Avro::read(from)?),
             CONSULTATION_CLOSED => Fact::ConsultationClosed(Avro::read(from)?),

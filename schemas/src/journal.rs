@@ -2,10 +2,10 @@
 
 use crate::avro::symbols;
 use crate::facts::{
-    AlertAnswered, ClockTicked, ConsultationClosed, ConsultationNoted, ConsultationOpened, ConsultationPlanned,
-    DeviceAlarm, PatientRecorded, PolicyChanged, PractitionerRecorded, ProcessorActivated, Reading,
-    ReadingsReattributed, Sealed, SensorAssigned, SensorAttached, SensorDetached, SensorRecorded, SensorStatus,
-    ThresholdsSet, TokensRevoked,
+    AlertAnswered, ClockTicked, CommandAnswered, CommandExpired, CommandIssued, CommandSent, ConsultationClosed,
+    ConsultationNoted, ConsultationOpened, ConsultationPlanned, DeviceAlarm, PatientRecorded, PolicyChanged,
+    PractitionerRecorded, ProcessorActivated, Reading, ReadingsReattributed, Sealed, SensorAssigned, SensorAttached,
+    SensorDetached, SensorRecorded, SensorStatus, ThresholdsSet, TokensRevoked,
 };
 use crate::ids::{EventId, Key};
 use crate::time::Timestamp;
@@ -78,6 +78,14 @@ pub enum Fact {
     ReadingsReattributed(ReadingsReattributed),
     /// Somebody took back what was given.
     TokensRevoked(TokensRevoked),
+    /// Somebody gave a sensor a command.
+    CommandIssued(CommandIssued),
+    /// A command was handed to a sensor.
+    CommandSent(CommandSent),
+    /// A sensor answered a command.
+    CommandAnswered(CommandAnswered),
+    /// A command was given up.
+    CommandExpired(CommandExpired),
     /// Somebody planned a consultation.
     ConsultationPlanned(ConsultationPlanned),
     /// A consultation began.
@@ -125,6 +133,10 @@ impl Fact {
             Self::SensorDetached(_) => "SensorDetached",
             Self::ReadingsReattributed(_) => "ReadingsReattributed",
             Self::TokensRevoked(_) => "TokensRevoked",
+            Self::CommandIssued(_) => "CommandIssued",
+            Self::CommandSent(_) => "CommandSent",
+            Self::CommandAnswered(_) => "CommandAnswered",
+            Self::CommandExpired(_) => "CommandExpired",
             Self::ConsultationPlanned(_) => "ConsultationPlanned",
             Self::ConsultationOpened(_) => "ConsultationOpened",
             Self::ConsultationClosed(_) => "ConsultationClosed",

@@ -68,6 +68,12 @@ const ASSIGN: [Answers; 3] = [
     [400, 403, 404, 404, 404, 404, 404, 401],
     [400, 403, 404, 404, 404, 404, 404, 401],
 ];
+/// A sensor may be told something before anything was heard of it.
+const COMMAND: [Answers; 3] = [
+    [201, 403, 403, 403, 404, 404, 404, 401],
+    [201, 403, 404, 404, 404, 404, 404, 401],
+    [201, 403, 404, 404, 404, 404, 404, 401],
+];
 /// What is wrong is told to the administrator alone.
 const CREATE: [Answers; 3] = [[400, 403, 403, 403, 403, 403, 403, 401]; 3];
 /// Of a patient of whom nothing was heard yet there are none.
@@ -131,6 +137,13 @@ const CASES: &[Case] = &[
     ("POST", "/v1/sql", None, NOT_HERE),
     ("GET", "/v1/sensors/{s}/assignment", None, SEE),
     ("GET", "/v1/sensors/{s}/unattributed", None, RUNNING),
+    ("GET", "/v1/sensors/{s}/commands", None, SEE),
+    (
+        "POST",
+        "/v1/sensors/{s}/commands",
+        Some(r#"{"name":"identify"}"#),
+        COMMAND,
+    ),
     ("GET", "/v1/practitioners", None, STAFF_LIST),
     ("GET", "/v1/practitioners/{d}", None, STAFF),
     ("POST", "/v1/patients", Some("{}"), CREATE),

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod assignments;
+mod commands;
 mod consultation_shapes;
 mod consultations;
 mod consulting;
@@ -119,6 +120,7 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
         .routes(routes!(assignments::read, assignments::assign))
         .routes(routes!(assignments::waiting))
         .routes(routes!(assignments::reattribute))
+        .routes(routes!(commands::list, commands::issue))
         .routes(routes!(running::rejected))
         .routes(routes!(running::stats))
         .routes(routes!(running::livez))

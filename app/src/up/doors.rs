@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use ingest::Intake;
 use ingest::http::HttpDoors;
 use ingest::mqtt::{Entrance, Followed, MqttDoor};
+use ingest::{Commands, Intake};
 use schemas::access::Authenticate;
 use schemas::ids::ConsultationId;
 use tokio_util::sync::CancellationToken;
@@ -16,13 +16,18 @@ use super::listening::Listening;
 use super::supervisor::Supervisor;
 use crate::tls;
 
-type Behind<'a> = (&'a Arc<dyn Authenticate>, &'a Arc<api::State>, Arc<Intake>);
+type Behind<'a> = (
+    &'a Arc<dyn Authenticate>,
+    &'a Arc<api::State>,
+    Arc<Intake>,
+    &'a Arc<Commands>,
+);
 type Addresses<'a> = (&'a Listening, Option<&'a Listening>, Option<&'a tls::Doors>);
 
 /// Opens the doors that are among the duties; health and metrics are everybody's.
 pub(super) fn start_doors(
     inside: &Inside<'_>,
-    (admission, api, intake): Behind<'_>,
+    (admission, api, intake, commands): Behind<'_>,
     (http, mqtt, tls): Addresses<'_>,
     stop: &CancellationToken,
 ) -> Supervisor {
@@ -44,15 +49,17 @@ pub(super) fn start_doors(
         let told: Option<Arc<dyn ingest::mqtt::Consultations>> =
             inside.duties.serve.then(|| Arc::new(Told(Arc::clone(api))) as _);
         let (log, tokens) = (Arc::clone(&inside.house.log), Arc::clone(admission));
+        let commands = Arc::clone(commands);
         let (limits, until) = (config.mqtt.limits(config.shutdown.drain), stop.clone());
         let secured = tls.map(|tls| Arc::clone(&tls.mqtt));
         supervisor.start("mqtt", stop.clone(), move || {
             let tls = secured.clone();
             let (log, tokens, intake) = (Arc::clone(&log), Arc::clone(&tokens), Arc::clone(&intake));
             let (limits, until, mqtt, told) = (limits.clone(), until.child_token(), mqtt.clone(), told.clone());
+            let commands = Arc::clone(&commands);
             async move {
                 let listener = mqtt.take().await?;
-                let door = MqttDoor::new(intake, log, tokens, told, limits, until);
+                let door = MqttDoor::new(intake, log, tokens, (told, commands), limits, until);
                 door.serve(vec![Entrance { listener, tls }]).await;
                 Ok(())
             }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use api::{CareTeams, Revoked, SaidOf};
 use eventlog::follow::{Follower, Follows};
 use eventlog::{Clock, EventLog, LogError, Topic};
-use ingest::{Context, Intake, Outcome, Roster};
+use ingest::{Commands, Context, Intake, Outcome, Roster};
 use projections::query::{self, MOST, Paging, RejectedRow};
 use projections::store::{ViewError, ViewStore};
+use schemas::facts::CommandIssued;
 use schemas::ids::{Key, PatientId, SensorId};
 use schemas::journal::Envelope;
 use schemas::registry::Register;
@@ -21,6 +22,7 @@ pub(super) struct Known {
     pub(super) teams: Arc<CareTeams>,
     pub(super) revoked: Arc<Revoked>,
     pub(super) roster: Arc<Roster>,
+    pub(super) commands: Arc<Commands>,
     pub(super) follower: Arc<Follower>,
 }
 
@@ -38,16 +40,19 @@ impl Known {
     pub(super) fn new(log: &Arc<dyn EventLog>, clock: &Arc<dyn Clock>) -> Self {
         let teams = CareTeams::new(Arc::clone(clock));
         let (revoked, roster): (Arc<Revoked>, Arc<Roster>) = Default::default();
+        let commands: Arc<Commands> = Arc::default();
         let readers: Vec<Arc<dyn Follows>> = vec![
             Arc::clone(&teams) as _,
             Arc::clone(&revoked) as _,
             Arc::clone(&roster) as _,
+            Arc::clone(&commands) as _,
         ];
         Self {
             follower: Follower::new(Arc::clone(log), readers),
             teams,
             revoked,
             roster,
+            commands,
         }
     }
 
@@ -64,6 +69,7 @@ impl Known {
             self.revoked.begin(views).await?;
             self.registered(views).await?;
             self.attached(views).await?;
+            self.commanded(views).await?;
         }
         Ok(self.follower.catch_up().await?)
     }
@@ -82,6 +88,31 @@ impl Known {
                 return Ok(());
             }
         }
+    }
+
+    async fn commanded(&self, views: &dyn ViewStore) -> Result<(), ViewError> {
+        for it in query::commands(views).await? {
+            let issued = CommandIssued {
+                command_id: it.id.clone(),
+                name: it.name,
+                metric: it.metric,
+                offset: it.offset,
+                every: it.every,
+                expires_at: it.expires_at,
+                by: it.by,
+            };
+            self.roster.calibrating(&it.sensor_id, &issued);
+            match it.answered {
+                Some((confirmed, _, at)) => self.roster.answered(&it.sensor_id, &it.id, confirmed, at),
+                None if it.expired_at.is_none() => {
+                    self.commands.issued(&it.sensor_id, &issued, it.issued_at);
+                    let attempt = it.sent.and_then(|(attempt, _)| i32::try_from(attempt).ok());
+                    self.commands.attempted(&it.sensor_id, &it.id, attempt.unwrap_or(0));
+                }
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     async fn attached(&self, views: &dyn ViewStore) -> Result<(), ViewError> {

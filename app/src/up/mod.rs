@@ -194,7 +194,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     );
     let supervised = start_doors(
         &within,
-        (&admission, &api, intake),
+        (&admission, &api, intake, &known.commands),
         (&http, mqtt.as_ref(), tls.as_ref()),
         &doors,
     );

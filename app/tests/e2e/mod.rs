@@ -8,6 +8,7 @@ mod consultations;
 mod house;
 mod importing;
 mod killing;
+mod orders;
 mod pace;
 mod patients;
 mod readme;

@@ -3,6 +3,7 @@
 use schemas::access::{Action, Principal, Role};
 use schemas::ids::{EventId, Key, PatientId, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
+use schemas::metric::Metric;
 use schemas::policy::Admission;
 use schemas::time::Timestamp;
 use smol_str::SmolStr;
@@ -32,6 +33,8 @@ pub(super) struct Circumstances {
     named: Option<PatientId>,
     /// Whose it is.
     key: Key,
+    /// What is added to values of calibrated metrics.
+    offsets: Vec<(Metric, f64)>,
     /// When it was measured; `None` where the device did not say.
     pub(super) device_time: Option<Timestamp>,
     pub(super) seq: Option<i64>,
@@ -57,6 +60,7 @@ impl Circumstances {
         }
         Ok(Self {
             key: Key::Sensor(sensor.clone()),
+            offsets: Vec::new(),
             sensor,
             named: patient,
             device_time: device_time(&raw.at, context, bench)?,
@@ -79,11 +83,16 @@ impl Circumstances {
     /// Finds out whose it is: the patient's whose sensor it was when it measured this. Where nothing has been said of that
     /// moment, and admission is open, it is the patient's whom the record names.
     pub(super) fn attribute(&mut self, about: About, bench: &Bench<'_>) -> Checked<()> {
+        let Standing {
+            registered,
+            whose,
+            offsets,
+        } = bench.rules.roster.look(&self.sensor, self.measured_at());
+        self.offsets = offsets;
         if let Some(said) = bench.context.said {
             self.key = Key::Patient(said.clone());
             return Ok(());
         }
-        let Standing { registered, whose } = bench.rules.roster.look(&self.sensor, self.measured_at());
         let by_registration = bench.rules.policy.admission == Admission::Registered;
         if by_registration && !registered {
             return Err(Fault::UnknownSensor.of("sensor_id"));
@@ -106,6 +115,14 @@ impl Circumstances {
             self.key = Key::Patient(patient);
         }
         Ok(())
+    }
+
+    /// What is added to a value of a metric.
+    pub(super) fn offset(&self, metric: Metric) -> Option<f64> {
+        self.offsets
+            .iter()
+            .find(|(known, _)| *known == metric)
+            .map(|(_, offset)| *offset)
     }
 
     /// Whether a repeat of this record cannot be told from a new one.
@@ -132,6 +149,14 @@ impl Circumstances {
             EventId::of(domain, &[sensor, what, &time, &epoch, &seq, content, &arrival, &index])
         } else {
             EventId::of(domain, &[sensor, what, &time, &epoch, &seq, content])
+        }
+    }
+
+    /// A fact in the sensor's own journal, with these circumstances.
+    pub(super) fn of_the_sensor(&self, id: EventId, fact: Fact) -> Envelope {
+        Envelope {
+            key: Key::Sensor(self.sensor.clone()),
+            ..self.envelope(id, fact)
         }
     }
 

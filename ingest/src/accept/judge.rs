@@ -26,7 +26,11 @@ impl Bench<'_> {
         if self.is_status(raw) {
             circumstances.attribute(About::Device, self)?;
             let envelope = status::judge(raw, &circumstances, self.context)?;
+            let answer = status::answer(&envelope, &circumstances);
             self.fact(index, envelope);
+            if let Some(answer) = answer {
+                self.fact(index, answer);
+            }
             return Ok(());
         }
         let kind = raw.kind.text().ok_or_else(|| match raw.kind.is_none() {

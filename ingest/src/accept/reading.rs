@@ -57,7 +57,9 @@ pub(super) fn value(
         other => number(field, other)?,
     };
     let named = unit_of(raw, metric, info)?;
-    let value = canonical(metric, info, sent, named)?;
+    let said = canonical(metric, info, sent, named)?;
+    let offset = circumstances.offset(metric);
+    let value = said + offset.unwrap_or_default();
     let contact = flag("contact", &raw.contact)?;
     let zero = value == 0.0 && info.zero_with_contact && contact == Some(true);
     if !zero && (!info.possible.contains(value) || (info.form == Form::Event && value != 0.0 && value != 1.0)) {
@@ -73,7 +75,7 @@ pub(super) fn value(
         sensor_id: circumstances.sensor.clone(),
         metric,
         value,
-        sent: named.filter(|unit| !unit::is_canonical(metric, unit)).map(|unit| Sent {
+        sent: as_sent(metric, named, offset).map(|unit| Sent {
             value: sent,
             unit: SmolStr::new(unit),
         }),
@@ -88,9 +90,18 @@ pub(super) fn value(
     let id = circumstances.id(
         "fajma.reading",
         metric.as_str().as_bytes(),
-        &value.to_bits().to_be_bytes(),
+        // What the device said: the same before and after it was calibrated.
+        &said.to_bits().to_be_bytes(),
     );
     Ok(circumstances.envelope(id, Fact::Reading(reading)))
+}
+
+/// The unit of what was sent, where that is kept beside the value: it differs from it.
+fn as_sent(metric: Metric, named: Option<&str>, offset: Option<f64>) -> Option<&str> {
+    match (named.filter(|unit| !unit::is_canonical(metric, unit)), offset) {
+        (None, Some(_)) => Some(metric.info().unit),
+        (other, _) => other,
+    }
 }
 
 /// The unit that was named, where it is not the canonical one as UCUM writes it.

@@ -1,7 +1,8 @@
 //! What a sensor says about itself, and its answers to commands.
 
 use schemas::avro::Avro;
-use schemas::facts::{SensorState, SensorStatus};
+use schemas::facts::{CommandAnswered, SensorState, SensorStatus};
+use schemas::ids::EventId;
 use schemas::journal::{Envelope, Fact};
 
 use super::any::Any;
@@ -9,6 +10,28 @@ use super::circumstances::{Circumstances, text, within};
 use super::json::Raw;
 use super::{Checked, Context};
 use crate::refusal::Fault;
+
+/// Words by which a sensor says that it did what it was told; so does an answer without a result.
+const DONE: [&str; 4] = ["ok", "done", "confirmed", "success"];
+
+/// The answer to a command that a status gives, where it gives one: a fact of its own, in the sensor's journal.
+pub(super) fn answer(status: &Envelope, circumstances: &Circumstances) -> Option<Envelope> {
+    let Fact::SensorStatus(said) = &status.fact else {
+        return None;
+    };
+    let command_id = said.command_id.clone()?;
+    let confirmed = said
+        .result
+        .as_ref()
+        .is_none_or(|result| DONE.iter().any(|done| result.eq_ignore_ascii_case(done)));
+    let id = EventId::of("fajma.answer", &[&status.id.0]);
+    let answered = CommandAnswered {
+        command_id,
+        confirmed,
+        result: said.result.clone(),
+    };
+    Some(circumstances.of_the_sensor(id, Fact::CommandAnswered(answered)))
+}
 
 /// Judges a status. An answer to a command needs no state: a device that answers is active.
 pub(super) fn judge(raw: &Raw<'_>, circumstances: &Circumstances, context: &Context<'_>) -> Checked<Envelope> {

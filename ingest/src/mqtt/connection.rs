@@ -135,7 +135,12 @@ impl Connection {
         let memory = Arc::clone(&self.door.memory);
         let mut starved = false;
         let mut chunk = flow::CHUNKS.0;
-        seat.session().resume(&self.guest.wire, &mut self.out);
+        let wanted: Vec<String> = {
+            let mut session = seat.session();
+            session.resume(&self.guest.wire, &mut self.out);
+            session.filters().map(str::to_owned).collect()
+        };
+        self.door.listened(&wanted);
         self.hand_out();
         // The client may have sent more than CONNECT.
         let mut fresh = !input.is_empty();
@@ -288,6 +293,7 @@ impl Connection {
             .iter()
             .filter_map(|(filter, _)| topic::consultation(filter))
             .collect();
+        let wanted: Vec<String> = filters.iter().map(|(filter, _)| filter.clone()).collect();
         let mut session = self.guest.attached.seat.session();
         let codes = filters
             .into_iter()
@@ -308,6 +314,7 @@ impl Connection {
             .collect();
         drop(session);
         self.guest.attached.listens();
+        self.door.listened(&wanted);
         for told in asked.into_iter().filter_map(|id| self.door.realtime.listened(id)) {
             let stop = self.door.stop.clone();
             self.door.tasks.spawn(stop.run_until_cancelled_owned(told));

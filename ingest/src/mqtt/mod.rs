@@ -3,7 +3,7 @@
 //! No general broker: it takes readings and status in, and hands out what the log holds. Nothing is acknowledged
 //! before it is durable. Reading order: [`frame`] and [`packet`] (bytes to packets), [`wire`] (packets to bytes),
 //! [`connect`] and [`login`] (who it is), [`gather`] (messages to batches), [`session`] and [`sessions`] (what outlives
-//! a connection), [`connection`] and [`closing`] (its life), [`outward`] (alerts), [`realtime`] (consultations),
+//! a connection), [`connection`] and [`closing`] (its life), [`outward`] (alerts), [`orders`] (commands), [`realtime`] (consultations),
 //! [`listener`] (sockets). Why this
 //! library and not another: `docs/mqtt-library.md`.
 
@@ -19,6 +19,7 @@ mod limits;
 mod listener;
 mod login;
 mod metrics;
+mod orders;
 mod outward;
 mod packet;
 mod realtime;
@@ -39,11 +40,13 @@ use std::time::Duration;
 
 use eventlog::EventLog;
 use schemas::access::Authenticate;
+use schemas::ids::SensorId;
 use schemas::time::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::commands::Commands;
 use crate::intake::Intake;
 use listener::Doorkeeper;
 use realtime::Realtime;
@@ -57,6 +60,7 @@ pub struct MqttDoor {
     limits: MqttLimits,
     sessions: Arc<Sessions>,
     realtime: Arc<Realtime>,
+    commands: Arc<Commands>,
     keeper: Arc<Doorkeeper>,
     /// Memory for messages on their way, in permits of [`connection::PERMIT`] bytes.
     memory: Arc<Semaphore>,
@@ -75,14 +79,14 @@ impl std::fmt::Debug for MqttDoor {
 }
 
 impl MqttDoor {
-    /// A door that gives what comes in to `intake`, and hands out the alerts of `log` and what `consultations` tells (none
-    /// of them where that is `None`). It stops when `stop` is cancelled.
+    /// A door that gives what comes in to `intake`, and hands out the alerts of `log`, `commands` to sensors, and what
+    /// `consultations` tells (none of them where that is `None`). It stops when `stop` is cancelled.
     #[must_use]
     pub fn new(
         intake: Arc<Intake>,
         log: Arc<dyn EventLog>,
         tokens: Arc<dyn Authenticate>,
-        consultations: Option<Arc<dyn Consultations>>,
+        (consultations, commands): (Option<Arc<dyn Consultations>>, Arc<Commands>),
         limits: MqttLimits,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -92,6 +96,7 @@ impl MqttDoor {
         Arc::new(Self {
             realtime: Realtime::new(consultations, Arc::clone(&sessions), limits.queued_alerts),
             sessions,
+            commands,
             keeper: Doorkeeper::new(limits.connections, limits.connections_per_address),
             memory: Arc::new(Semaphore::new(permits)),
             tasks: TaskTracker::new(),
@@ -117,9 +122,31 @@ impl MqttDoor {
             let tail = outward::tail(log, partition, Arc::clone(&self.sessions), self.limits.queued_alerts);
             self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(tail));
         }
+        let (commands, log, clock) = (
+            Arc::clone(&self.commands),
+            Arc::clone(&self.log),
+            Arc::clone(self.intake.clock()),
+        );
+        let orders = orders::run(
+            commands,
+            log,
+            clock,
+            Arc::clone(&self.sessions),
+            self.limits.queued_alerts,
+        );
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(orders));
         self.sweep().await;
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Somebody listens for these: commands among them are due.
+    fn listened(&self, filters: &[String]) {
+        let is_meant = |sensor: &SensorId| {
+            let topic = topic::command(sensor);
+            filters.iter().any(|filter| topic::matches(filter, &topic))
+        };
+        self.commands.listened(is_meant);
     }
 
     /// Ends sessions whose time has come, until the door is stopped.

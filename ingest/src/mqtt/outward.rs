@@ -15,7 +15,7 @@ use schemas::time::Timestamp;
 use serde::Serialize;
 
 use super::metrics;
-use super::session::Notice;
+use super::session::{About, Notice};
 use super::sessions::Sessions;
 
 /// An alert as people and scripts read it; the keys are those of `GET /v1/alerts`.
@@ -68,7 +68,7 @@ fn notice(derived: &Derived) -> Option<Notice> {
     }
     let payload = serde_json::to_vec(&message(patient, alert, derived.recorded_at)).ok()?;
     Some(Notice {
-        patient: patient.clone(),
+        about: About::Patient(patient.clone()),
         topic: format!("fajma/patient/{patient}/alerts/critical"),
         payload: Bytes::from(payload),
         live: false,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use schemas::ids::{ConsultationId, PatientId};
 use tokio::sync::mpsc::Receiver;
 
-use super::session::Notice;
+use super::session::{About, Notice};
 use super::sessions::Sessions;
 use super::topic;
 
@@ -96,7 +96,7 @@ impl Realtime {
             match tokio::time::timeout(LOOK_EVERY, followed.frames.recv()).await {
                 Ok(Some(frame)) => {
                     let notice = Notice {
-                        patient: followed.patient.clone(),
+                        about: About::Patient(followed.patient.clone()),
                         topic: topic.to_owned(),
                         payload: Bytes::from(frame),
                         live: true,

@@ -7,20 +7,37 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use mqtt_protocol_core::mqtt::packet::Qos;
 use schemas::access::{Action, Principal};
-use schemas::ids::PatientId;
+use schemas::ids::{PatientId, SensorId};
 
 use super::packet::{Answer, Version};
 use super::topic;
 use super::wire::{Message, PUBREL, Wire};
 
-/// An alert, or a frame of a consultation, to be handed out.
+/// An alert, a command, or a frame of a consultation, to be handed out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Notice {
-    pub(super) patient: PatientId,
+    pub(super) about: About,
     pub(super) topic: String,
     pub(super) payload: Bytes,
     /// A frame: the next one comes soon, so it never takes an alert's place.
     pub(super) live: bool,
+}
+
+/// Whom a notice is about: who may see it follows from that.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum About {
+    Patient(PatientId),
+    /// A command.
+    Sensor(SensorId),
+}
+
+impl Notice {
+    fn is_for(&self, who: &Principal) -> bool {
+        match &self.about {
+            About::Patient(patient) => who.may(Action::SeePatient(patient)),
+            About::Sensor(sensor) => who.may(Action::ReceiveCommands(sensor)),
+        }
+    }
 }
 
 /// An alert on its way to one subscriber.
@@ -73,11 +90,9 @@ impl Session {
         let who = &self.principal;
         self.subscriptions
             .retain(|(filter, _)| topic::grant(filter, who) == topic::Grant::Yes);
-        self.queue
-            .retain(|(notice, _)| who.may(Action::SeePatient(&notice.patient)));
+        self.queue.retain(|(notice, _)| notice.is_for(who));
         // What was delivered but for its last handshake keeps its handshake; the rest is seen again only by right.
-        self.flights
-            .retain(|f| f.released || who.may(Action::SeePatient(&f.notice.patient)));
+        self.flights.retain(|f| f.released || f.notice.is_for(who));
     }
 
     /// Enters a subscription, or changes its QoS; `false` where there are `limit` already.
@@ -104,6 +119,11 @@ impl Session {
         !self.subscriptions.is_empty()
     }
 
+    /// What it asks for.
+    pub(super) fn filters(&self) -> impl Iterator<Item = &str> {
+        self.subscriptions.iter().map(|(filter, _)| filter.as_str())
+    }
+
     /// Whether it asks for what comes on a topic.
     pub(super) fn asks_for(&self, topic: &str) -> bool {
         self.subscriptions
@@ -116,7 +136,7 @@ impl Session {
     pub(super) fn offer(&mut self, notice: &Arc<Notice>, limit: usize) -> Option<usize> {
         let asked = |(filter, qos): &(String, Qos)| topic::matches(filter, &notice.topic).then_some(*qos);
         let qos = self.subscriptions.iter().filter_map(asked).max()?;
-        if !self.principal.may(Action::SeePatient(&notice.patient)) {
+        if !notice.is_for(&self.principal) {
             return None;
         }
         if notice.live && self.queue.len() >= limit / 2 {
@@ -155,7 +175,7 @@ impl Session {
             let Some((notice, qos)) = self.queue.pop_front() else {
                 break;
             };
-            if !self.principal.may(Action::SeePatient(&notice.patient)) {
+            if !notice.is_for(&self.principal) {
                 continue;
             }
             let id = if qos == Qos::AtMostOnce { 0 } else { self.next_id() };
@@ -254,7 +274,7 @@ mod tests {
 
     fn notice(patient: &str) -> Arc<Notice> {
         Arc::new(Notice {
-            patient: PatientId::new(patient).unwrap(),
+            about: About::Patient(PatientId::new(patient).unwrap()),
             topic: format!("fajma/patient/{patient}/alerts/critical"),
             payload: Bytes::from_static(b"{}"),
             live: false,
@@ -410,7 +430,7 @@ mod tests {
         let mut session = session(&["p1"], Qos::AtMostOnce);
         session.subscribe("#".to_owned(), Qos::AtMostOnce, 9);
         let frame = Arc::new(Notice {
-            patient: PatientId::new("p1").unwrap(),
+            about: About::Patient(PatientId::new("p1").unwrap()),
             topic: "fajma/consultation/7/realtime".to_owned(),
             payload: Bytes::from_static(b"{}"),
             live: true,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use schemas::access::Principal;
+use schemas::ids::SensorId;
 use smol_str::SmolStr;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -203,6 +204,27 @@ impl Sessions {
             }
         }
         takers
+    }
+
+    /// Queues a command for everyone who is connected and asked for it; whether the sensor, or its gateway, is among them.
+    pub(super) fn deliver_now(&self, notice: &Arc<Notice>, sensor: &SensorId, limit: usize) -> bool {
+        let connected = |e: &&Entry| e.live.is_some();
+        let seats: Vec<_> = self
+            .book()
+            .entries
+            .values()
+            .filter(connected)
+            .map(|e| Arc::clone(&e.seat))
+            .collect();
+        let mut taken = false;
+        for seat in seats {
+            let mut session = seat.session();
+            if session.offer(notice, limit).is_some() {
+                taken |= session.principal.sensors.contains(sensor);
+                seat.wake.notify_one();
+            }
+        }
+        taken
     }
 
     /// Whether a session asks for what comes on a topic.

@@ -158,6 +158,11 @@ pub(super) fn realtime(id: &ConsultationId) -> String {
     format!("fajma/consultation/{id}/realtime")
 }
 
+/// The topic of a sensor's commands.
+pub(super) fn command(sensor: &SensorId) -> String {
+    format!("fajma/sensor/{sensor}/command")
+}
+
 /// The consultation whose topic a filter names.
 pub(super) fn consultation(filter: &str) -> Option<ConsultationId> {
     let id = filter.strip_prefix("fajma/consultation/")?.strip_suffix("/realtime")?;

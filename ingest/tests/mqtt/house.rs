@@ -79,7 +79,7 @@ impl House {
             intake,
             as_log,
             Arc::clone(&tokens) as _,
-            Some(Arc::new(Told) as _),
+            (Some(Arc::new(Told) as _), Arc::default()),
             limits,
             stop.clone(),
         );

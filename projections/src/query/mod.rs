@@ -6,6 +6,7 @@
 mod alerts;
 mod anomalies;
 mod assignments;
+mod commands;
 mod consultations;
 mod fields;
 mod misfiled;
@@ -21,6 +22,7 @@ mod windows;
 pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
 pub use anomalies::{Anomaly, anomalies};
 pub use assignments::{Assignment, Attachment, assignments, attachments, attachments_of, timeline, unattributed};
+pub use commands::{Command, commands, commands_of};
 pub use consultations::{
     Consultation, Happened, Note, consultation, consultation_parts, consultations, consultations_all, received_by,
 };

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod assignments;
+pub mod commands;
 pub mod consultations;
 pub mod days;
 pub mod latest;
@@ -25,7 +26,7 @@ use crate::store::Change;
 use crate::view::{Cell, View};
 
 /// Every view.
-pub const ALL: [&View; 27] = [
+pub const ALL: [&View; 28] = [
     &alerts::ALERTS,
     &alerts::ALERT_BY_ID,
     &alerts::ALERT_HISTORY,
@@ -35,6 +36,7 @@ pub const ALL: [&View; 27] = [
     &assignments::ATTACHMENTS,
     &assignments::PATIENT_SENSORS,
     &assignments::REATTRIBUTED,
+    &commands::COMMANDS,
     &consultations::CONSULTATION_EVENTS,
     &consultations::CONSULTATION_PARTS,
     &consultations::CONSULTATIONS,
@@ -107,6 +109,7 @@ pub fn project_fact(fact: &Recorded, out: &mut Vec<Change>) {
     consultations::project(fact, out);
     assignments::project(fact, out);
     revocations::project(fact, out);
+    commands::project(fact, out);
 }
 
 /// The rows that follow from what a processor concluded.

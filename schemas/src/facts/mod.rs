@@ -2,6 +2,7 @@
 
 mod alert;
 mod assignment;
+mod command;
 mod consultation;
 mod device;
 mod reading;
@@ -12,6 +13,7 @@ mod window;
 
 pub use alert::*;
 pub use assignment::*;
+pub use command::*;
 pub use consultation::*;
 pub use device::*;
 pub use reading::*;
