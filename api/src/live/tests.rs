@@ -276,6 +276,50 @@ async fn only_who_may_is_let_in() {
     );
 }
 
+/// Who gets what: every stream, every role, about one's own, another's, and what does not exist; with a token that is
+/// good, with one that has ended, with none. 101 is a stream.
+#[tokio::test]
+async fn every_stream_answers_every_role_about_own_others_and_unknown_patients_as_it_should() {
+    let house = House::new().await;
+    for (p, c) in [("p-own", "c-own"), ("p-other", "c-other")] {
+        house.reading(p, "s", 72.0, NOW).await;
+        house.consultation(p, c).await;
+    }
+    house.processed().await;
+    house.settled().await;
+    let at = served(&house).await;
+    // Own, other's, unknown. A stream of one who is not known yet is opened for whoever sees everybody.
+    const ALL: [[u16; 3]; 3] = [[101, 101, 101], [101, 101, 404], [101; 3]];
+    const OWN: [[u16; 3]; 3] = [[101, 404, 404], [101, 404, 404], [101; 3]];
+    const NONE: [[u16; 3]; 3] = [[404; 3], [404; 3], [403; 3]];
+    for (role, answers) in [
+        (Role::Admin, ALL),
+        (Role::Auditor, ALL),
+        (Role::Doctor, OWN),
+        (Role::Patient, OWN),
+        (Role::Analyst, NONE),
+        (Role::Device, NONE),
+        (Role::Gateway, NONE),
+    ] {
+        let token = house.token(role, &["p-own"], Span::hours(1));
+        let ended = house.token(role, &["p-own"], Span::seconds(-60));
+        for (stream, answers) in ["/ws/patients/p-{}", "/ws/consultation/c-{}", "/ws/alerts"]
+            .iter()
+            .zip(answers)
+        {
+            for (whose, expected) in ["own", "other", "none"].iter().zip(answers) {
+                for slash in ["", "/"] {
+                    let path = format!("{}{slash}", stream.replace("{}", whose));
+                    let status = |opened: Result<Socket, u16>| opened.err().unwrap_or(101);
+                    assert_eq!(status(with_token(at, &path, &token).await), expected, "{role} {path}");
+                    assert_eq!(status(with_token(at, &path, &ended).await), 401, "{role} {path}, ended");
+                    assert_eq!(status(open(at, &path, &[]).await), 401, "{path}, nobody");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stream_ends_with_a_reason() {
     let house = House::new().await;

@@ -214,13 +214,26 @@ fn alarms_status_and_answers_to_commands_are_facts() {
         (s.state, s.battery, s.rssi, s.last_will),
         (SensorState::Fault, Some(40.5), Some(-70.0), true)
     );
-    let Fact::SensorStatus(s) = one(r#"{"command_id":"c1","result":"confirmed"}"#, &status).fact else {
-        panic!()
-    };
-    assert_eq!(
-        (s.state, s.command_id.as_deref(), s.result.as_deref()),
-        (SensorState::Active, Some("c1"), Some("confirmed"))
-    );
+    for (result, confirmed) in [("confirmed", true), ("OK", true), ("no such metric", false)] {
+        let text = format!(r#"{{"command_id":"c1","result":"{result}"}}"#);
+        let verdicts = judge(text.as_bytes(), &status);
+        let [said, answered] = facts(&verdicts)[..] else {
+            panic!("{verdicts:?}")
+        };
+        let Fact::SensorStatus(s) = &said.fact else { panic!() };
+        assert_eq!(
+            (s.state, s.command_id.as_deref(), s.result.as_deref()),
+            (SensorState::Active, Some("c1"), Some(result))
+        );
+        let Fact::CommandAnswered(a) = &answered.fact else {
+            panic!()
+        };
+        assert_eq!((a.command_id.as_str(), a.confirmed), ("c1", confirmed), "{result}");
+        assert_eq!(
+            (said.key.text(), answered.key.text()),
+            ("p1".into(), "sensor:s1".into())
+        );
+    }
     let alone = one(r#"{"sensor_id":"s9","state":"active"}"#, &http());
     assert_eq!(
         alone.key,

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Client, Connect, Packet};
 use super::log::TestLog;
 
-/// Knows four tokens; `brief` is good only until it is withdrawn.
+/// Knows a token of each role; `brief` is good only until it is withdrawn.
 pub(crate) struct Tokens(pub(crate) watch::Sender<bool>);
 
 impl Authenticate for Tokens {
@@ -27,6 +27,10 @@ impl Authenticate for Tokens {
             "device" => (Role::Device, &["p1"][..], &["s1"][..]),
             "doctor" => (Role::Doctor, &["p1"][..], &[][..]),
             "admin" => (Role::Admin, &[][..], &[][..]),
+            "auditor" => (Role::Auditor, &[][..], &[][..]),
+            "patient" => (Role::Patient, &["p1"][..], &[][..]),
+            "analyst" => (Role::Analyst, &[][..], &[][..]),
+            "gateway" => (Role::Gateway, &[][..], &["s1"][..]),
             "brief" if *self.0.borrow() => (Role::Admin, &[][..], &[][..]),
             _ => return Err(Refused),
         };

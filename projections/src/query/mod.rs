@@ -22,7 +22,7 @@ mod windows;
 pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
 pub use anomalies::{Anomaly, anomalies};
 pub use assignments::{Assignment, Attachment, assignments, attachments, attachments_of, timeline, unattributed};
-pub use commands::{Command, commands, commands_of};
+pub use commands::{Answered, Command, commands, commands_of};
 pub use consultations::{
     Consultation, Happened, Note, consultation, consultation_parts, consultations, consultations_all, received_by,
 };
