@@ -4,6 +4,7 @@ mod assignments;
 mod bad_messages;
 mod care;
 mod commands;
+mod consultation_recorded;
 mod consultations;
 mod house;
 mod importing;

@@ -312,7 +312,7 @@ fn without_zeros(text: &str) -> String {
 /// Half a day of one patient as real recordings are: a monitor that is disconnected for a while and says 0, two sensors
 /// for one metric, temperatures in two units, glucose in two, a burst pressure line, a row twice, a slow heart for a
 /// few minutes, and one second patient.
-fn made_up() -> String {
+pub(super) fn made_up() -> String {
     let mut rows = vec!["patient_id,sensor_id,at,type,value,unit".to_owned()];
     let begin = millis("2026-01-05T00:00:00Z");
     let mut row = |patient: &str, sensor: &str, minute: i64, metric: &str, value: f64, unit: &str| {
@@ -416,7 +416,7 @@ async fn a_recording_with_all_the_dirt_of_real_ones_is_shown_as_it_is_whatever_t
     assert!(low.len() == 1 && low[0].starts_with("rec-1 rec-1-ecg"), "{low:?}");
 }
 
-fn real(name: &str) -> Option<PathBuf> {
+pub(super) fn real(name: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let dir = std::env::var_os("FAJMA_RECORDINGS").map_or(beside, PathBuf::from);
     let file = dir.join(name);

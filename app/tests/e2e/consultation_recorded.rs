@@ -1,0 +1,277 @@
+//! A consultation over a recording: what is told of it is what a few lines of arithmetic over the rows say, after the server
+//! was killed in the middle of it and a backlog came late.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use app::client;
+use axum::http::Method;
+use schemas::time::{Span, Timestamp};
+use serde_json::{Value, json};
+
+use super::house::{PATIENCE, ago, fajma};
+use super::recorded::{made_up, real};
+
+/// A server in a process of its own.
+struct Server {
+    child: Child,
+    http: String,
+    token: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start(data: &Path) -> Self {
+        let data = data.to_str().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fajma"))
+            .args([
+                "up",
+                "--json",
+                "--data",
+                data,
+                "--listen",
+                "127.0.0.1:0",
+                "--mqtt",
+                "127.0.0.1:0",
+            ])
+            .env("FAJMA_LOGGING_FILTER", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let told: Value = serde_json::from_str(&line).unwrap();
+        let (status, token, error) = fajma(&["token", "issue", "--role", "admin", "--data", data]);
+        assert_eq!(status, Some(0), "{error}");
+        Self {
+            child,
+            http: told["http"].as_str().unwrap().to_owned(),
+            token: token.trim().to_owned(),
+        }
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let (status, answer) = client::post(&self.http, path, &self.token, body).await.unwrap();
+        assert!(status < 300, "{path}: {status} {answer}");
+        answer
+    }
+
+    async fn put(&self, path: &str, body: &Value) {
+        let body = ("application/json", body.to_string().into());
+        let (status, answer) = client::call(&self.http, Method::PUT, path, &self.token, body)
+            .await
+            .unwrap();
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+
+    async fn until(&self, path: &str, there: impl Fn(&Value) -> bool) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = client::get(&self.http, path, &self.token)
+                .await
+                .unwrap_or_else(Value::String);
+            if there(&answer) {
+                return answer;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{path}: {answer:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn send(&self, rows: &[&Row]) {
+        let readings: Vec<Value> = rows.iter().map(|row| row.json()).collect();
+        let answer = self.post("/v1/readings", &json!({ "readings": readings })).await;
+        assert_eq!(answer["rejected"], 0, "{answer}");
+    }
+}
+
+/// A row of the recording, at a moment of the consultation.
+#[derive(Debug, Clone)]
+struct Row {
+    sensor: String,
+    metric: String,
+    value: f64,
+    quality: i64,
+    at: Timestamp,
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({"patient_id": "rec", "sensor_id": self.sensor, "type": self.metric, "value": self.value,
+               "quality": self.quality, "at": self.at})
+    }
+}
+
+/// Rows of one patient that should be measured all the time, a twentieth of a second apart from `from` on, with a pause of
+/// eight seconds after the first half.
+fn rows(recording: &str, patient: &str, from: Timestamp) -> Vec<Row> {
+    let possible = |metric: &str, value: f64| match metric {
+        "heart_rate" | "spo2" => value >= 50.0,
+        "respiratory_rate" => value >= 5.0,
+        _ => false,
+    };
+    let fields = recording.lines().skip(1).map(|row| row.split(',').collect::<Vec<_>>());
+    let wanted = fields.filter(|row| row[0] == patient && possible(row[3], row[4].parse().unwrap()));
+    let mut times: BTreeMap<&str, i64> = BTreeMap::new();
+    wanted
+        .take(240)
+        .map(|row| {
+            let n = times.len() as i64;
+            let n = *times.entry(row[2]).or_insert(n);
+            let pause = if n >= 40 { 8_000 } else { 0 };
+            Row {
+                sensor: row[1].to_owned(),
+                metric: row[3].to_owned(),
+                value: row[4].parse().unwrap(),
+                quality: 60 + n % 40,
+                at: from + Span::millis(n * 50 + pause),
+            }
+        })
+        .collect()
+}
+
+/// Figures, score and pauses of the rows, by themselves: a sensor expected every two seconds is missed after six.
+fn told(rows: &[Row], opened: Timestamp, closed: Timestamp) -> (BTreeMap<String, [f64; 5]>, f64, usize) {
+    let within: Vec<&Row> = rows.iter().filter(|row| (opened..closed).contains(&row.at)).collect();
+    let mut by_metric: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
+    let mut by_series: BTreeMap<(&str, &str), BTreeSet<Timestamp>> = BTreeMap::new();
+    for row in &within {
+        by_metric.entry(row.metric.clone()).or_default().push(row);
+        by_series.entry((&row.metric, &row.sensor)).or_default().insert(row.at);
+    }
+    let figures = by_metric.into_iter().map(|(metric, rows)| {
+        let values: Vec<f64> = rows.iter().map(|row| row.value).collect();
+        let n = values.len() as f64;
+        let last = rows.iter().max_by_key(|row| row.at).unwrap().value;
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        (metric, [n, least, most, values.iter().sum::<f64>() / n, last])
+    });
+    let figures = figures.collect();
+    let (mut pauses, mut covered) = (0, 0.0);
+    let series = by_series.len() as f64;
+    for moments in by_series.into_values() {
+        let marks: Vec<Timestamp> = [opened].into_iter().chain(moments).chain([closed]).collect();
+        let long = marks
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .filter(|pause| *pause > Span::seconds(6));
+        let long: Vec<f64> = long.map(Span::as_seconds).collect();
+        pauses += long.len();
+        covered += 1.0 - long.iter().sum::<f64>() / (closed - opened).as_seconds();
+    }
+    let quality = within.iter().map(|row| row.quality as f64).sum::<f64>() / within.len() as f64;
+    (figures, quality * covered / series, pauses)
+}
+
+async fn consultation(recording: &str, patient: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data);
+    server.put("/v1/patients/rec", &json!({})).await;
+    server.until("/v1/patients/rec", |answer| answer["id"] == "rec").await;
+    let sensors: BTreeSet<String> = rows(recording, patient, ago(0))
+        .into_iter()
+        .map(|row| row.sensor)
+        .collect();
+    for sensor in &sensors {
+        server
+            .put(&format!("/v1/sensors/{sensor}"), &json!({ "expected_every": 2 }))
+            .await;
+        let worn = json!({ "patient_id": "rec", "from": ago(60) });
+        server.put(&format!("/v1/sensors/{sensor}/assignment"), &worn).await;
+    }
+    let plan = json!({"id": "c", "patient_id": "rec", "practitioner_id": "dr.b"});
+    server.post("/v1/consultations", &plan).await;
+    server.post("/v1/consultations/c/open", &json!({})).await;
+    let rows = rows(recording, patient, ago(0) + Span::millis(1));
+    let (kept, live): (Vec<&Row>, Vec<&Row>) = rows.iter().enumerate().fold((vec![], vec![]), |mut both, (n, row)| {
+        if n % 5 == 4 {
+            both.0.push(row)
+        } else {
+            both.1.push(row)
+        }
+        both
+    });
+    let half = live.len() / 2;
+    server.send(&live[..half]).await;
+    // Killed with -9 in the middle of it, and started again.
+    drop(server);
+    let server = Server::start(&data);
+    server.send(&live[half / 2..]).await;
+    let end = rows.iter().map(|row| row.at).max().unwrap() + Span::millis(50);
+    while ago(0) < end {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    server.post("/v1/consultations/c/close", &json!({})).await;
+    // What was kept back comes late, and some of it twice.
+    server.send(&kept).await;
+    server.send(&live[..half / 2]).await;
+    let count = |answer: &Value| {
+        let figures = answer["real_time_data"].as_object().cloned().unwrap_or_default();
+        figures
+            .values()
+            .map(|f| f["count"].as_u64().unwrap_or(0) as usize)
+            .sum::<usize>()
+    };
+    let found = server
+        .until("/v1/consultations/c", |answer| count(answer) == rows.len())
+        .await;
+    let moment = |field: &str| Timestamp::parse(found[field].as_str().unwrap()).unwrap();
+    let (figures, score, pauses) = told(&rows, moment("opened_at"), moment("closed_at"));
+    assert_eq!(
+        found["real_time_data"].as_object().unwrap().len(),
+        figures.len(),
+        "{found}"
+    );
+    for (metric, expected) in figures {
+        let shown = &found["real_time_data"][&metric];
+        for (name, expected) in ["count", "min", "max", "mean", "last"].iter().zip(expected) {
+            let shown = shown[name].as_f64().unwrap();
+            assert!(
+                (shown - expected).abs() < 1e-6,
+                "{metric} {name}: {shown}, not {expected}"
+            );
+        }
+    }
+    let shown = found["data_quality_score"].as_f64().unwrap();
+    assert!((shown - score).abs() < 0.11, "{shown}, not {score}");
+    assert!(pauses > 0 && score < 90.0, "the pause tells");
+    let anomalies = found["anomalies_detected"].as_array().unwrap();
+    let of = |kind: &str| anomalies.iter().filter(|a| a["kind"] == kind).count();
+    assert_eq!(of("gap"), pauses, "{anomalies:?}");
+    let alerts = server
+        .until("/v1/patients/rec/alerts?limit=1000", |a| a["alerts"].is_array())
+        .await;
+    let raised = alerts["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|alert| Timestamp::parse(alert["raised_at"].as_str().unwrap()).unwrap() < moment("closed_at"));
+    assert_eq!(of("alert"), raised.count(), "{alerts}");
+    drop(server);
+    let (status, told, error) = fajma(&["verify", "--data", data.to_str().unwrap()]);
+    assert_eq!(status, Some(0), "{told}{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consultation_over_a_made_up_recording_is_what_its_rows_say() {
+    consultation(&made_up(), "rec-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consultation_over_a_night_on_a_ward_is_what_its_rows_say() {
+    let Some(file) = real("ward_minute.csv") else { return };
+    consultation(&std::fs::read_to_string(file).unwrap(), "ward-1").await;
+}
