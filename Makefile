@@ -1,5 +1,5 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up build test test-engines engine-tests engines engines-stop lint bench bench-registry sim simulate kill-loop kill-roles tools
+.PHONY: up build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog sim simulate kill-loop kill-roles tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
@@ -43,6 +43,9 @@ bench: build             ## what each room costs, then the real binary under loa
 
 bench-registry: build    ## what 100,000 patients, 2,000 practitioners and 200,000 sensors cost
 	benches/registry.sh $(abspath $(FAJMA))
+
+bench-backlog: build     ## whether a gateway that drains three days of backlog holds up live sensors
+	benches/backlog.sh $(abspath $(FAJMA))
 
 sim: tools               ## simulated worlds with faults against a plain oracle (SEEDS=n; FAJMA_SEED=n replays one)
 	FAJMA_SEEDS=$(or $(SEEDS),1000) cargo test --locked -p processors --features conformance --test simulation -- --nocapture

@@ -231,6 +231,7 @@ mod tests {
             until: None,
             order,
             expected_every: None,
+            zone: None,
         };
         (
             Key::Patient(PatientId::new(patient).unwrap()),

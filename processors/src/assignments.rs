@@ -5,7 +5,7 @@
 
 use schemas::assignment::{Stretch, Timeline};
 use schemas::derived::Outcome;
-use schemas::facts::AssignmentChanged;
+use schemas::facts::{AssignmentChanged, Zone};
 use schemas::ids::{Key, SensorId};
 use schemas::journal::{Envelope, Fact};
 use schemas::time::Span;
@@ -23,6 +23,8 @@ pub struct Said {
     worn: Timeline,
     /// How often it is expected, as it is registered.
     expected_every: Option<Span>,
+    /// Where it stands.
+    zone: Option<Zone>,
 }
 
 impl Processor for Assignments {
@@ -56,7 +58,9 @@ impl Processor for Assignments {
             Fact::SensorAssigned(it) => Some(state.worn.put(it.from, it.patient.clone())),
             Fact::SensorRecorded(it) => {
                 let expected_every = it.sensor.expected_every.filter(|_| !it.ended);
-                let changed = std::mem::replace(&mut state.expected_every, expected_every) != expected_every;
+                let zone = it.sensor.zone.filter(|_| !it.ended);
+                let changed = (state.expected_every, state.zone) != (expected_every, zone);
+                (state.expected_every, state.zone) = (expected_every, zone);
                 let worn = state.worn.last().filter(|_| changed);
                 worn.and_then(|(from, patient)| {
                     patient.map(|patient| Stretch {
@@ -94,6 +98,7 @@ impl Said {
             before: stretch.before,
             after: stretch.after,
             expected_every: self.expected_every,
+            zone: self.zone,
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use schemas::assignment;
 use schemas::derived::Outcome;
-use schemas::facts::{DeviceChanged, SensorState};
+use schemas::facts::{DeviceChanged, SensorState, Zone};
 use schemas::ids::SensorId;
 use schemas::journal::{Envelope, Fact};
 use schemas::metric::Metric;
@@ -71,7 +71,7 @@ impl Processor for Devices {
 
     fn step(&self, _: &str, state: Self::State, input: Input<'_>, ctx: &Context) -> Step<Self::State> {
         let (device, write) = match input {
-            Input::Fact { recorded, .. } => {
+            Input::Fact { recorded, zone, .. } => {
                 let fact = &recorded.envelope;
                 let Some(sensor) = concerned(fact) else {
                     return Step::quiet(state);
@@ -80,8 +80,8 @@ impl Processor for Devices {
                 let mut device = state.unwrap_or_else(|| Box::new(Device::new(sensor, ctx.recorded_or(fact))));
                 // Of one that never said anything there is nothing to write until it is missed.
                 let write = match assignment::moved(&fact.fact) {
-                    Some(_) => device.silence.tell(fact, ctx) && device.silence.ever(),
-                    None => device.hear(fact, ctx) || first,
+                    Some(_) => device.silence.tell(fact, zone, ctx) && device.silence.ever(),
+                    None => device.hear(fact, zone, ctx) || first,
                 };
                 (device, write)
             }
@@ -145,8 +145,8 @@ impl Device {
     }
 
     /// Whether what is known changed, beyond having been heard.
-    fn hear(&mut self, fact: &Envelope, ctx: &Context) -> bool {
-        let changed = self.silence.hear(fact, ctx);
+    fn hear(&mut self, fact: &Envelope, zone: Option<Zone>, ctx: &Context) -> bool {
+        let changed = self.silence.hear(fact, zone, ctx);
         self.heard = true;
         let before = self.said.clone();
         match &fact.fact {

@@ -1,11 +1,12 @@
 //! When a sensor is silent: one rule for alerts and for the view of devices.
 //!
-//! A sensor is expected as often as it is registered with; else it promises a rhythm, one message every 30 s, with its
-//! first status message; a last will is no message of its own. It is offline after three times that without any message,
+//! A sensor is expected as often as it is registered with; else it promises a rhythm with its first status message, that of
+//! its zone, one message every 30 s where it has none; a last will is no message of its own. It is offline after three times that (or as often as its
+//! zone says) without any message,
 //! counted on ticks of doors, from when it was attached, and never across a time when all doors were down. One of which
 //! nothing is known is never called offline, nor is one that the patient wears no more.
 
-use schemas::facts::{Liveness, SensorAttached};
+use schemas::facts::{Liveness, SensorAttached, Zone};
 use schemas::journal::{Envelope, Fact};
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,10 @@ pub struct Silence {
     from: Timestamp,
     /// Not to be looked at again before.
     look: Timestamp,
-    promised: Option<Span>,
+    promised: bool,
     registered: Option<Span>,
+    /// What is expected where it is, as of its last message: rhythm, and how many times that it may be silent.
+    zone: Option<(Span, i32)>,
     /// The patient wears it no more.
     gone: bool,
     /// The order of what was last told of who wears it.
@@ -47,8 +50,9 @@ impl Silence {
             ever: false,
             from: Timestamp::MIN,
             look: Timestamp::MIN,
-            promised: None,
+            promised: false,
             registered: None,
+            zone: None,
             gone: false,
             told: None,
             offline: false,
@@ -57,7 +61,7 @@ impl Silence {
     }
 
     /// It said something; whether its liveness changed.
-    pub fn hear(&mut self, fact: &Envelope, ctx: &Context) -> bool {
+    pub fn hear(&mut self, fact: &Envelope, zone: Option<Zone>, ctx: &Context) -> bool {
         let promises = match &fact.fact {
             Fact::SensorStatus(status) if status.last_will => return false,
             Fact::SensorStatus(_) => true,
@@ -68,15 +72,14 @@ impl Silence {
         self.heard = self.heard.max(now);
         self.ever = true;
         self.offline = false;
-        if promises {
-            self.promised = Some(RHYTHM);
-        }
+        self.promised |= promises;
+        self.is_at(zone, ctx);
         self.count();
         self.changed(before, now)
     }
 
     /// Who wears it was told: whether its liveness or its rhythm changed. What is over already changes nothing.
-    pub fn tell(&mut self, fact: &Envelope, ctx: &Context) -> bool {
+    pub fn tell(&mut self, fact: &Envelope, zone: Option<Zone>, ctx: &Context) -> bool {
         let (order, open, attached) = match &fact.fact {
             Fact::SensorAttached(it) => (it.order, it.until.is_none(), Some(it)),
             Fact::SensorDetached(it) => (it.order, it.until.is_none(), None),
@@ -91,8 +94,13 @@ impl Silence {
         }
         let before = (self.liveness(), self.rhythm());
         let now = ctx.recorded_or(fact);
+        self.is_at(zone, ctx);
         self.wear(attached, now);
         self.changed(before.0, now) || self.rhythm() != before.1
+    }
+
+    fn is_at(&mut self, zone: Option<Zone>, ctx: &Context) {
+        self.zone = ctx.zone(zone).map(|rule| (rule.expected_every, rule.patience));
     }
 
     /// It is worn from now on, or no more.
@@ -108,12 +116,28 @@ impl Silence {
         match (self.gone, self.registered) {
             (true, _) => None,
             (false, Some(registered)) => Some(registered),
-            (false, None) => self.promised,
+            (false, None) if self.promised => Some(self.usual()),
+            (false, None) => None,
         }
     }
 
+    /// How often a sensor is expected that promises a rhythm and is registered with none.
+    const fn usual(&self) -> Span {
+        match self.zone {
+            Some((every, _)) => every,
+            None => RHYTHM,
+        }
+    }
+
+    /// How long it may be silent.
+    #[must_use]
+    pub fn patience(&self) -> Span {
+        let times = self.zone.map_or(PATIENCE, |(_, times)| i64::from(times));
+        Span(self.rhythm().unwrap_or_else(|| self.usual()).0.saturating_mul(times))
+    }
+
     fn count(&mut self) {
-        self.look = self.heard.max(self.from) + patience(self.rhythm().unwrap_or(RHYTHM));
+        self.look = self.heard.max(self.from) + self.patience();
     }
 
     fn changed(&mut self, before: Liveness, now: Timestamp) -> bool {
@@ -132,10 +156,10 @@ impl Silence {
 
     /// Looks whether it has been silent for too long; whether it went offline now.
     pub fn look(&mut self, ctx: &Context) -> bool {
-        let (Some(rhythm), false) = (self.rhythm(), self.offline) else {
+        if self.rhythm().is_none() || self.offline {
             return false;
-        };
-        self.look = self.heard.max(self.from).max(ctx.silence_from) + patience(rhythm);
+        }
+        self.look = self.heard.max(self.from).max(ctx.silence_from) + self.patience();
         self.offline = ctx.ingest >= self.look;
         if self.offline {
             self.since = ctx.recorded;
@@ -183,8 +207,4 @@ impl Silence {
     pub const fn expected_every(&self) -> Option<Span> {
         self.rhythm()
     }
-}
-
-const fn patience(rhythm: Span) -> Span {
-    Span(rhythm.0.saturating_mul(PATIENCE))
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::derived::{Derived, Outcome};
-use crate::facts::{AssignmentChanged, SensorAttached, SensorDetached};
+use crate::facts::{AssignmentChanged, SensorAttached, SensorDetached, Zone};
 use crate::ids::{EventId, Key, PatientId, SensorId};
 use crate::journal::{ClockQuality, Envelope, Fact};
 use crate::time::{Span, Timestamp};
@@ -232,6 +232,7 @@ fn attached_as(change: &AssignmentChanged, order: i64) -> SensorAttached {
         until: change.until,
         order,
         expected_every: change.expected_every,
+        zone: change.zone,
     }
 }
 
@@ -240,6 +241,35 @@ fn attached_as(change: &AssignmentChanged, order: i64) -> SensorAttached {
 /// Looked at as of a place in the journal, so that the answer is the same whenever it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Worn(Vec<Told>);
+
+/// Where a patient lives, as their journal has it: since which place in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Home(Vec<(i64, Option<Zone>)>);
+
+impl Home {
+    /// Takes in where they live from a place on; whether that is new.
+    pub fn settle(&mut self, offset: i64, zone: Option<Zone>) -> bool {
+        let known = self.0.last();
+        let new = known.is_none_or(|(at, known)| *at < offset && *known != zone);
+        if new {
+            self.0.push((offset, zone));
+        }
+        new
+    }
+
+    /// Where they live, as of a place in the journal.
+    #[must_use]
+    pub fn zone(&self, offset: i64) -> Option<Zone> {
+        let before = self.0.partition_point(|(at, _)| *at < offset);
+        self.0[..before].last().and_then(|(_, zone)| *zone)
+    }
+
+    /// Bytes held on the heap.
+    #[must_use]
+    pub const fn heap(&self) -> usize {
+        self.0.capacity() * size_of::<(i64, Option<Zone>)>()
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
@@ -250,6 +280,7 @@ struct Told {
     until: Option<Timestamp>,
     attached: bool,
     expected_every: Option<Span>,
+    zone: Option<Zone>,
 }
 
 impl Worn {
@@ -263,6 +294,7 @@ impl Worn {
                 until: it.until,
                 attached: true,
                 expected_every: it.expected_every,
+                zone: it.zone,
             },
             Fact::SensorDetached(it) => Told {
                 offset,
@@ -271,6 +303,7 @@ impl Worn {
                 until: it.until,
                 attached: false,
                 expected_every: None,
+                zone: None,
             },
             _ => return false,
         };
@@ -293,6 +326,12 @@ impl Worn {
     #[must_use]
     pub fn is_worn(&self, offset: i64, at: Timestamp) -> Option<bool> {
         self.holds(offset, at).map(|told| told.attached)
+    }
+
+    /// Where it stood at a moment, as it is registered.
+    #[must_use]
+    pub fn zone(&self, offset: i64, at: Timestamp) -> Option<Zone> {
+        self.holds(offset, at).and_then(|told| told.zone)
     }
 
     /// How often it is expected at a moment, as it is registered.
@@ -408,6 +447,7 @@ mod tests {
                 until: None,
                 order,
                 expected_every: Some(Span::seconds(order)),
+                zone: Some(Zone::Rural),
             })
         };
         let detached = Fact::SensorDetached(SensorDetached {
@@ -430,6 +470,24 @@ mod tests {
         }
         assert_eq!(worn.expected_every(201, t(20)), Some(Span::seconds(5)));
         assert_eq!(worn.expected_every(201, t(60)), None);
+        assert_eq!(
+            (worn.zone(201, t(20)), worn.zone(201, t(60))),
+            (Some(Zone::Rural), None)
+        );
+    }
+
+    #[test]
+    fn where_somebody_lives_is_known_as_of_a_place() {
+        let mut home = Home::default();
+        assert!(home.settle(10, Some(Zone::Urban)) && !home.settle(12, Some(Zone::Urban)));
+        assert!(
+            home.settle(20, None) && !home.settle(10, Some(Zone::Urban)),
+            "told before"
+        );
+        assert_eq!(
+            [10, 11, 20, 21].map(|o| home.zone(o)),
+            [None, Some(Zone::Urban), Some(Zone::Urban), None]
+        );
     }
 
     #[test]
@@ -451,6 +509,7 @@ mod tests {
                 before: p(before),
                 after: p(after),
                 expected_every: None,
+                zone: None,
             }),
         };
         let whom = |before, after| {

@@ -4,13 +4,15 @@
 //! `{"heart_rate":{"critical_low":40}}`. Policy: [`Policy::to_json`]. Lengths of time are in seconds, under names that
 //! end in `_s`. An unknown key is refused: a mistyped limit must not pass for "no limit".
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::facts::{Limits, MetricLimits};
+use crate::facts::{Limits, MetricLimits, Zone};
 use crate::limits::LimitsError;
 use crate::metric::Metric;
-use crate::policy::{Admission, MetricRule, Policy};
+use crate::policy::{Admission, MetricRule, Policy, ZoneRule};
 use crate::time::Span;
 
 /// Why a policy or thresholds cannot be taken.
@@ -114,6 +116,40 @@ struct PolicyForm {
     /// Policies that were written before it could be said are open.
     #[serde(default = "open")]
     admission: Admission,
+    #[serde(default)]
+    zones: BTreeMap<Zone, ZoneForm>,
+}
+
+/// What is expected in a zone.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ZoneForm {
+    expected_every_s: f64,
+    patience: i32,
+    fresh_for_s: f64,
+}
+
+/// Silence after less than one rhythm would be told of every sensor, after a hundred of none.
+const PATIENCE: std::ops::RangeInclusive<i32> = 1..=100;
+
+fn zone_from_json(zone: Zone, form: &ZoneForm) -> Result<ZoneRule, Invalid> {
+    let expected_every = seconds("expected_every_s", form.expected_every_s)?;
+    if !PATIENCE.contains(&form.patience) {
+        return Err(Invalid::new(
+            "patience",
+            "a whole number from 1 to 100",
+            "un nombre entier de 1 à 100",
+        ));
+    }
+    if expected_every < Span::seconds(1) {
+        return Err(Invalid::new("expected_every_s", "at least 1", "au moins 1"));
+    }
+    Ok(ZoneRule {
+        zone,
+        expected_every,
+        patience: form.patience,
+        fresh_for: seconds("fresh_for_s", form.fresh_for_s)?,
+    })
 }
 
 const fn open() -> Admission {
@@ -221,7 +257,7 @@ fn rule_from_json(metric: Metric, value: &Value) -> Result<MetricRule, Invalid> 
 impl Policy {
     /// As JSON: `{"catalogue":1,"allowed_skew_s":300,"lateness_s":604800,"fresh_for_s":600,"rules":{"heart_rate":
     /// {"limits":{…},"raise_after_s":10,"clear_after_s":30,"deadband":5,"spot":false,"extreme_low":29.9}},"admission":
-    /// "open"}`.
+    /// "open","zones":{"rural":{"expected_every_s":300,"patience":3,"fresh_for_s":3600}}}`.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let rules = self.rules.iter().map(|rule| {
@@ -243,6 +279,18 @@ impl Policy {
             fresh_for_s: self.fresh_for.as_seconds(),
             rules: rules.collect(),
             admission: self.admission,
+            zones: self
+                .zones
+                .iter()
+                .map(|rule| {
+                    let form = ZoneForm {
+                        expected_every_s: rule.expected_every.as_seconds(),
+                        patience: rule.patience,
+                        fresh_for_s: rule.fresh_for.as_seconds(),
+                    };
+                    (rule.zone, form)
+                })
+                .collect(),
         })
     }
 
@@ -265,6 +313,14 @@ impl Policy {
             fresh_for: seconds("fresh_for_s", form.fresh_for_s)?,
             rules,
             admission: form.admission,
+            zones: form
+                .zones
+                .iter()
+                .map(|(zone, form)| {
+                    let within = |e: Invalid| e.within(zone.as_str()).within("zones");
+                    zone_from_json(*zone, form).map_err(within)
+                })
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -335,6 +391,12 @@ mod tests {
             ),
             ("/rules/heart_rate/spot", json!("no"), "rules.heart_rate"),
             ("/lateness_s", json!(1e300), "lateness_s"),
+            ("/zones/rural/patience", json!(0), "zones.rural.patience"),
+            (
+                "/zones/urban/expected_every_s",
+                json!(0.1),
+                "zones.urban.expected_every_s",
+            ),
         ] {
             let mut json = Policy::standard().to_json();
             *json.pointer_mut(pointer).expect("the field") = value;

@@ -2,7 +2,7 @@
 
 use crate::avro::{record, symbols};
 use crate::catalogue;
-use crate::facts::{Limits, MetricLimits};
+use crate::facts::{Limits, MetricLimits, Zone};
 use crate::metric::{Form, Metric};
 use crate::time::Span;
 
@@ -39,6 +39,21 @@ symbols! {
 }
 
 record! {
+    /// What is expected of sensors in a zone.
+    #[derive(Copy)]
+    pub struct ZoneRule {
+        /// The zone.
+        pub zone: Zone,
+        /// How often a sensor is expected that is registered with no rhythm of its own, from its first status on.
+        pub expected_every: Span,
+        /// After how many times its rhythm a sensor that says nothing is silent.
+        pub patience: i32,
+        /// Data older than this when it is recorded raises retrospective alerts only.
+        pub fresh_for: Span,
+    }
+}
+
+record! {
     /// The whole of what processors go by.
     pub struct Policy {
         /// Version of the metric catalogue.
@@ -53,10 +68,18 @@ record! {
         pub rules: Vec<MetricRule>,
         /// Whose readings are taken.
         pub admission: Admission,
+        /// What is expected by zone, where one is registered.
+        pub zones: Vec<ZoneRule>,
     }
 }
 
 impl Policy {
+    /// What is expected in a zone, where one is registered and the policy says something of it.
+    #[must_use]
+    pub fn zone(&self, zone: Option<Zone>) -> Option<&ZoneRule> {
+        self.zones.iter().find(|rule| Some(rule.zone) == zone)
+    }
+
     /// The rule of a metric, where the policy has one.
     #[must_use]
     pub fn rule(&self, metric: Metric) -> Option<&MetricRule> {
@@ -101,8 +124,28 @@ impl Policy {
                 .map(|metric| standard_rule(*metric))
                 .collect(),
             admission: Admission::Open,
+            zones: standard_zones().to_vec(),
         }
     }
+}
+
+/// Where networks are thin devices save their batteries and gateways hand on what they have every few minutes: what is a
+/// silence in town is a pause there, and what comes an hour late may still be acted on. The figures are this project's
+/// proposal, to be reviewed where it is used.
+const fn standard_zones() -> [ZoneRule; 3] {
+    const fn rule(zone: Zone, every: Span, fresh_for: Span) -> ZoneRule {
+        ZoneRule {
+            zone,
+            expected_every: every,
+            patience: 3,
+            fresh_for,
+        }
+    }
+    [
+        rule(Zone::Urban, Span::seconds(30), Span::minutes(10)),
+        rule(Zone::SemiUrban, Span::minutes(1), Span::minutes(20)),
+        rule(Zone::Rural, Span::minutes(5), Span::hours(1)),
+    ]
 }
 
 /// Low limits, from critical to info.

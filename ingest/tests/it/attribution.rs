@@ -25,6 +25,7 @@ fn roster() -> Roster {
             until: None,
             order,
             expected_every: None,
+            zone: None,
         };
         roster.told(
             &Key::Patient(PatientId::new(patient).unwrap()),

@@ -1,17 +1,16 @@
 //! One sensor of one patient: alarms that it raises itself, its silence, its battery, its faults.
 
 use schemas::derived::Outcome;
-use schemas::facts::{AlarmCode, AlertClass, DeviceAlarm, Reading, SensorState, SensorStatus, Severity};
+use schemas::facts::{AlarmCode, AlertClass, DeviceAlarm, Reading, SensorState, SensorStatus, Severity, Zone};
 use schemas::ids::SensorId;
 use schemas::journal::{Envelope, Fact};
 use schemas::metric::Metric;
-use schemas::time::{Span, Timestamp};
+use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::episode::{Episode, Lane, Raise};
 use super::message::{self, Message};
-use crate::engine::task::RHYTHM;
 use crate::engine::{Context, Novelty};
 use crate::silence::Silence;
 
@@ -42,6 +41,8 @@ pub(super) struct Device {
 pub(super) struct Moment<'a> {
     pub(super) key: &'a str,
     pub(super) now: Timestamp,
+    /// Where the sensor is.
+    pub(super) zone: Option<Zone>,
     pub(super) ctx: &'a Context,
 }
 
@@ -66,7 +67,7 @@ impl Device {
     ) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let own_words = !matches!(&fact.fact, Fact::SensorStatus(status) if status.last_will);
-        self.silence.hear(fact, moment.ctx);
+        self.silence.hear(fact, moment.zone, moment.ctx);
         if own_words {
             end(episodes, OFFLINE, moment, &mut outcomes);
         }
@@ -95,7 +96,7 @@ impl Device {
     /// Takes that the patient wears it, or no more: what it said, or did not say, about where it sits is then over.
     pub(super) fn tell(&mut self, moment: &Moment<'_>, fact: &Envelope, episodes: &mut Vec<Episode>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        if self.silence.tell(fact, moment.ctx) {
+        if self.silence.tell(fact, moment.zone, moment.ctx) {
             end(episodes, OFFLINE, moment, &mut outcomes);
             if self.silence.is_gone() {
                 end(episodes, OFF, moment, &mut outcomes);
@@ -108,8 +109,12 @@ impl Device {
     pub(super) fn look(&mut self, moment: &Moment<'_>, episodes: &mut Vec<Episode>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         if self.silence.look(moment.ctx) {
-            let patience = Span(3 * self.silence.expected_every().unwrap_or(RHYTHM).0);
-            let raise = self.technical(OFFLINE, message::silent(patience), self.silence.heard(), moment.now);
+            let raise = self.technical(
+                OFFLINE,
+                message::silent(self.silence.patience()),
+                self.silence.heard(),
+                moment.now,
+            );
             begin(episodes, raise, moment, &mut outcomes);
         }
         outcomes
@@ -175,7 +180,7 @@ impl Device {
             raise.class = AlertClass::Clinical;
             raise.severity = Severity::Critical;
         }
-        let fresh_for = moment.ctx.policy().map(|policy| policy.fresh_for);
+        let fresh_for = moment.ctx.fresh_for(moment.zone);
         raise.retrospective = moment.ctx.recorded > Timestamp::MIN
             && fresh_for.is_some_and(|fresh_for| fact.measured_at < moment.ctx.recorded - fresh_for);
         if !raise.retrospective {

@@ -18,7 +18,7 @@ mod vital;
 
 use schemas::assignment;
 use schemas::derived::Outcome;
-use schemas::facts::{AlertAnswered, ThresholdsSet};
+use schemas::facts::{AlertAnswered, ThresholdsSet, Zone};
 use schemas::ids::Key;
 use schemas::journal::{Envelope, Fact, Recorded};
 use schemas::metric::Metric;
@@ -95,7 +95,12 @@ impl Processor for Alerts {
 
     fn step(&self, key: &str, mut state: Subject, input: Input<'_>, ctx: &Context) -> Step<Subject> {
         let outcomes = match input {
-            Input::Fact { recorded, novelty, .. } => state.take(key, recorded, novelty, ctx),
+            Input::Fact {
+                recorded,
+                novelty,
+                zone,
+                ..
+            } => state.take(key, recorded, (novelty, zone), ctx),
             Input::Deadline => state.look(key, ctx),
         };
         Step { state, outcomes }
@@ -115,7 +120,13 @@ impl Processor for Alerts {
 }
 
 impl Subject {
-    fn take(&mut self, key: &str, recorded: &Recorded, novelty: Novelty, ctx: &Context) -> Vec<Outcome> {
+    fn take(
+        &mut self,
+        key: &str,
+        recorded: &Recorded,
+        (novelty, zone): (Novelty, Option<Zone>),
+        ctx: &Context,
+    ) -> Vec<Outcome> {
         let fact = &recorded.envelope;
         let now = ctx.recorded_or(fact);
         let of_device = subject(key).starts_with("sensor:");
@@ -126,7 +137,7 @@ impl Subject {
                 Vec::new()
             }
             Fact::Reading(reading) if !of_device && novelty == Novelty::Novel => {
-                self.vital.read(key, fact, reading, ctx, &mut self.episodes)
+                self.vital.read(key, (fact, reading, zone), ctx, &mut self.episodes)
             }
             _ if of_device => {
                 let moved = assignment::moved(&fact.fact);
@@ -136,7 +147,7 @@ impl Subject {
                 let device = self
                     .device
                     .get_or_insert_with(|| Box::new(Device::new(sensor.clone(), now)));
-                let moment = Moment { key, now, ctx };
+                let moment = Moment { key, now, zone, ctx };
                 if moved.is_some() {
                     device.tell(&moment, fact, &mut self.episodes)
                 } else {
@@ -153,7 +164,15 @@ impl Subject {
         let mut outcomes: Vec<Outcome> = self.episodes.iter_mut().filter(ended).map(Episode::wake).collect();
         if let Some(device) = &mut self.device {
             let now = ctx.recorded;
-            outcomes.extend(device.look(&Moment { key, now, ctx }, &mut self.episodes));
+            outcomes.extend(device.look(
+                &Moment {
+                    key,
+                    now,
+                    zone: None,
+                    ctx,
+                },
+                &mut self.episodes,
+            ));
         }
         outcomes
     }

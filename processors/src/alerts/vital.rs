@@ -1,7 +1,7 @@
 //! One metric of one patient against its limits.
 
 use schemas::derived::Outcome;
-use schemas::facts::{AlertChange, AlertClass, Limits, Reading, Severity};
+use schemas::facts::{AlertChange, AlertClass, Limits, Reading, Severity, Zone};
 use schemas::ids::SensorId;
 use schemas::journal::Envelope;
 use schemas::limits::Side;
@@ -128,8 +128,7 @@ impl Vital {
     pub(super) fn read(
         &mut self,
         key: &str,
-        fact: &Envelope,
-        reading: &Reading,
+        (fact, reading, zone): (&Envelope, &Reading, Option<Zone>),
         ctx: &Context,
         episodes: &mut Vec<Episode>,
     ) -> Vec<Outcome> {
@@ -145,7 +144,7 @@ impl Vital {
             return Vec::new();
         }
         let bounds = Bounds { limits: &limits, rule };
-        let fresh_for = ctx.policy().map_or(policy.fresh_for, |now| now.fresh_for);
+        let fresh_for = ctx.fresh_for(zone).unwrap_or(policy.fresh_for);
         let sample = Sample {
             key,
             sensor: &reading.sensor_id,

@@ -96,6 +96,7 @@ impl Processor for Consultations {
         let Input::Fact {
             recorded,
             expected_every,
+            zone,
             ..
         } = input
         else {
@@ -123,7 +124,7 @@ impl Processor for Consultations {
             _ => {
                 if let Some(reading) = counted(fact) {
                     for part in state.parts.iter_mut().filter(|part| part.takes(fact.measured_at)) {
-                        part.fold(recorded, reading, expected_every, ctx);
+                        part.fold(recorded, reading, (expected_every, zone), ctx);
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! One hour of one consultation.
 
 use schemas::consultation::{LONGEST, PART, joined};
-use schemas::facts::{ConsultationRevised, ConsultationSeries, Reading, Stretch};
+use schemas::facts::{ConsultationRevised, ConsultationSeries, Reading, Stretch, Zone};
 use schemas::ids::{ConsultationId, EventId, SensorId};
 use schemas::journal::Recorded;
 use schemas::metric::Metric;
@@ -82,7 +82,13 @@ impl Part {
         }
     }
 
-    pub(super) fn fold(&mut self, recorded: &Recorded, reading: &Reading, rhythm: Option<Span>, ctx: &Context) {
+    pub(super) fn fold(
+        &mut self,
+        recorded: &Recorded,
+        reading: &Reading,
+        (rhythm, zone): (Option<Span>, Option<Zone>),
+        ctx: &Context,
+    ) {
         let fact = &recorded.envelope;
         let one = Aggregate::of(Sample {
             at: fact.measured_at,
@@ -107,7 +113,7 @@ impl Part {
             series.readings.merge(&one);
         }
         cover(&mut series.stretches, fact.measured_at);
-        series.silent_after = silent_after(reading.metric, rhythm, ctx);
+        series.silent_after = silent_after(reading.metric, rhythm, zone, ctx);
         if !std::mem::replace(&mut self.dirty, true) {
             self.due = if self.revision == 0 {
                 ctx.recorded
@@ -191,9 +197,9 @@ impl Series {
     }
 }
 
-/// How long a sensor may pause in a metric: three times the rhythm it has promised; without a promise, as long as data
-/// counts as fresh. What is taken now and then may always pause.
-fn silent_after(metric: Metric, rhythm: Option<Span>, ctx: &Context) -> Option<Span> {
+/// How long a sensor may pause in a metric: three times its rhythm, or as often as its zone says; without one, as long as
+/// data counts as fresh there. What is taken now and then may always pause.
+fn silent_after(metric: Metric, rhythm: Option<Span>, zone: Option<Zone>, ctx: &Context) -> Option<Span> {
     let policy = ctx.policy();
     if policy
         .and_then(|policy| policy.rule(metric))
@@ -201,9 +207,12 @@ fn silent_after(metric: Metric, rhythm: Option<Span>, ctx: &Context) -> Option<S
     {
         return None;
     }
+    let times = ctx
+        .zone(zone)
+        .map_or(silence::PATIENCE, |rule| i64::from(rule.patience));
     rhythm
-        .map(|rhythm| Span(rhythm.0.saturating_mul(silence::PATIENCE)))
-        .or_else(|| policy.map(|policy| policy.fresh_for))
+        .map(|rhythm| Span(rhythm.0.saturating_mul(times)))
+        .or_else(|| ctx.fresh_for(zone))
 }
 
 /// Takes a moment into stretches that are sorted and further apart than [`GRAIN`].

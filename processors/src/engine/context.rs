@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use schemas::facts::TickedBy;
+use schemas::facts::{TickedBy, Zone};
 use schemas::ids::EventId;
 use schemas::journal::{Envelope, Recorded};
-use schemas::policy::{Admission, Policy};
+use schemas::policy::{Admission, Policy, ZoneRule};
 use schemas::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,8 @@ pub struct Context {
     pub active: Option<u16>,
     /// The partition's journals have been told of sensors that were attached or detached.
     pub assigned: bool,
+    /// The partition's journals have been told of zones.
+    pub zoned: bool,
     /// Policies, each with the recorded time since when it is in force, oldest first.
     policies: Vec<(Timestamp, Arc<Policy>)>,
     /// The offset of the record at hand.
@@ -83,6 +85,7 @@ impl Context {
             facts: 0,
             active: None,
             assigned: false,
+            zoned: false,
             policies: Vec::new(),
             offset: -1,
             incarnation,
@@ -186,6 +189,19 @@ impl Context {
         self.policy().map_or(LATENESS, |policy| policy.lateness)
     }
 
+    /// What is expected in a zone, where one is known and the policy says something of it.
+    #[must_use]
+    pub fn zone(&self, zone: Option<Zone>) -> Option<&ZoneRule> {
+        self.policy().and_then(|policy| policy.zone(zone))
+    }
+
+    /// How old data in a zone may be and still say how the patient is now.
+    #[must_use]
+    pub fn fresh_for(&self, zone: Option<Zone>) -> Option<Span> {
+        let by_zone = self.zone(zone).map(|rule| rule.fresh_for);
+        by_zone.or_else(|| self.policy().map(|policy| policy.fresh_for))
+    }
+
     /// Whether only what a patient is known to wear counts.
     #[must_use]
     pub fn only_registered(&self) -> bool {
@@ -245,6 +261,7 @@ mod tests {
             fresh_for: Span::minutes(5),
             rules: Vec::new(),
             admission: Admission::Open,
+            zones: Vec::new(),
         }
     }
 

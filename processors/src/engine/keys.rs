@@ -2,7 +2,7 @@
 //!
 //! The first part begins with a letter that says what kind of state it is, and a bucket of time where it has one, in
 //! ten hexadecimal digits, so that byte order is time order. The second part is the journal key of the subject.
-//! `s` (facts seen), `r` (rhythms promised) and `s/` (sensors worn) belong to the engine.
+//! `s` (facts seen), `r` (rhythms promised) and `s/` (sensors worn, where patients live) belong to the engine.
 
 use schemas::ids::Key;
 use schemas::time::{Span, Timestamp};

@@ -1,6 +1,7 @@
 //! What a processor is: a pure function from a state and a fact to the next state and conclusions.
 
 use schemas::derived::Outcome;
+use schemas::facts::Zone;
 use schemas::journal::{Envelope, Recorded};
 use schemas::time::{Span, Timestamp};
 use serde::Serialize;
@@ -69,6 +70,8 @@ pub enum Input<'a> {
         novelty: Novelty,
         /// The rhythm that its sensor has promised so far ([`Processor::RHYTHM`]).
         expected_every: Option<Span>,
+        /// Where the sensor is: as it is registered, else where its patient lives.
+        zone: Option<Zone>,
     },
     /// A deadline of this state has passed.
     Deadline,

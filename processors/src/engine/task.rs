@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eventlog::{Checkpoint, LogError, Offset, Output, Partition, Shelf, Stored, Work};
-use schemas::assignment::{self, Worn};
+use schemas::assignment::{self, Home, Worn};
 use schemas::codec;
 use schemas::derived::{Derived, Incarnation, Origin, Outcome};
+use schemas::facts::Zone;
 use schemas::ids::{EventId, Key, SensorId};
 use schemas::journal::{Envelope, Fact, Recorded};
 use schemas::time::{Span, Timestamp};
@@ -106,6 +107,7 @@ pub struct Task<P: Processor> {
     states: Store<P::State>,
     seen: Store<Segment>,
     worn: Store<Worn>,
+    homes: Store<Home>,
     index: Index,
     wake: Keys,
     text: String,
@@ -153,6 +155,7 @@ impl<P: Processor> Task<P> {
             states: Store::default(),
             seen: Store::default(),
             worn: Store::default(),
+            homes: Store::default(),
             index,
             wake: Keys::default(),
             text: String::new(),
@@ -187,12 +190,12 @@ impl<P: Processor> Task<P> {
 
     /// How many keys have changed since the last checkpoint.
     pub fn dirty(&self) -> usize {
-        self.states.dirty() + self.seen.dirty() + self.worn.dirty()
+        self.states.dirty() + self.seen.dirty() + self.worn.dirty() + self.homes.dirty()
     }
 
     /// Bytes of states in memory, estimated.
     pub const fn resident(&self) -> usize {
-        self.states.bytes() + self.seen.bytes() + self.worn.bytes()
+        self.states.bytes() + self.seen.bytes() + self.worn.bytes() + self.homes.bytes()
     }
 
     /// Handles records of the partition, in offset order. What is below [`Work::reached`] has had its effect; give the
@@ -233,6 +236,7 @@ impl<P: Processor> Task<P> {
             .drain(|s| processor.deadlines(s), |s| processor.heap(s), &mut states);
         self.seen.drain(|_| Deadlines::default(), Segment::heap, &mut states);
         self.worn.drain(|_| Deadlines::default(), Worn::heap, &mut states);
+        self.homes.drain(|_| Deadlines::default(), Home::heap, &mut states);
         self.checkpointed = (self.next, self.context.recorded);
         let context = Bytes::from(self.context.encode());
         if Rule::ContextWithPosition.is_out() {
@@ -257,7 +261,10 @@ impl<P: Processor> Task<P> {
         let states: Vec<String> = states.collect();
         self.seen.evict(self.budget / 2, |key| keys::is_before(key, &seen));
         self.worn.evict(self.budget / 8, |_| false);
-        let budget = self.budget.saturating_sub(self.seen.bytes() + self.worn.bytes());
+        self.homes.evict(self.budget / 16, |_| false);
+        let budget = self
+            .budget
+            .saturating_sub(self.seen.bytes() + self.worn.bytes() + self.homes.bytes());
         self.states.evict(budget, |key| keys::is_before(key, &states));
     }
 
@@ -360,6 +367,7 @@ impl<P: Processor> Task<P> {
     fn fact(&mut self, record: &Recorded, outputs: &mut Vec<Output>) -> Result<(), Stop> {
         let fact = &record.envelope;
         self.move_sensor(fact)?;
+        self.settle(fact)?;
         let promises = matches!(fact.fact, Fact::SensorStatus(_));
         if P::RHYTHM && promises {
             self.rhythm(fact)?;
@@ -375,6 +383,7 @@ impl<P: Processor> Task<P> {
             } else {
                 None
             };
+            let zone = self.zone(fact)?;
             let novelty = self.novelty(fact, record.offset)?;
             if novelty == Novelty::Novel || P::REPEATS {
                 if !Rule::ByteOrder.is_out() {
@@ -385,6 +394,7 @@ impl<P: Processor> Task<P> {
                     recorded: record,
                     novelty,
                     expected_every,
+                    zone,
                 };
                 for key in wake.iter() {
                     self.wake(key, input, recorded_at, outputs)?;
@@ -448,6 +458,7 @@ impl<P: Processor> Task<P> {
             return Ok(());
         };
         self.context.assigned = true;
+        self.context.zoned |= matches!(&fact.fact, Fact::SensorAttached(it) if it.zone.is_some());
         let offset = self.context.offset;
         worn_key(&mut self.text, &fact.key, sensor);
         let (slot, dirty) = self.worn.slot(&self.text, &*self.shelf)?;
@@ -455,6 +466,45 @@ impl<P: Processor> Task<P> {
             slot.touch(offset, dirty);
         }
         Ok(())
+    }
+
+    /// Takes in where a patient lives.
+    fn settle(&mut self, fact: &Envelope) -> Result<(), Stop> {
+        let Fact::PatientRecorded(it) = &fact.fact else {
+            return Ok(());
+        };
+        let zone = it.patient.zone.filter(|_| !it.ended);
+        if zone.is_none() && !self.context.zoned {
+            return Ok(());
+        }
+        self.context.zoned = true;
+        let offset = self.context.offset;
+        home_key(&mut self.text, &fact.key);
+        let (slot, dirty) = self.homes.slot(&self.text, &*self.shelf)?;
+        if slot.state.settle(offset, zone) {
+            slot.touch(offset, dirty);
+        }
+        Ok(())
+    }
+
+    /// Where the sensor is that a fact is of: as it is registered, else where its patient lives.
+    fn zone(&mut self, fact: &Envelope) -> Result<Option<Zone>, Stop> {
+        if !self.context.zoned {
+            return Ok(None);
+        }
+        let as_of = self.context.offset;
+        let own = match (&fact.fact, fact.fact.sensor()) {
+            (Fact::SensorAttached(it), _) => it.zone,
+            (_, Some(sensor)) => self
+                .worn(fact, sensor)?
+                .and_then(|worn| worn.zone(as_of, fact.measured_at)),
+            _ => None,
+        };
+        if own.is_some() {
+            return Ok(own);
+        }
+        home_key(&mut self.text, &fact.key);
+        Ok(self.homes.slot(&self.text, &*self.shelf)?.0.state.zone(as_of))
     }
 
     /// What the patient's journal says of a sensor, where it says anything of any.
@@ -488,6 +538,8 @@ impl<P: Processor> Task<P> {
         let as_of = self.context.offset;
         let registered = self.worn(fact, sensor)?;
         let registered = registered.and_then(|worn| worn.expected_every(as_of, fact.measured_at));
+        let zone = self.zone(fact)?;
+        let usual = self.context.zone(zone).map_or(RHYTHM, |rule| rule.expected_every);
         let text = &mut self.text;
         text.clear();
         text.push_str("r/");
@@ -500,7 +552,7 @@ impl<P: Processor> Task<P> {
             slot.touch(offset, dirty);
             return Ok(None);
         }
-        Ok(registered.or_else(|| slot.state.had_happened(offset).then_some(RHYTHM)))
+        Ok(registered.or_else(|| slot.state.had_happened(offset).then_some(usual)))
     }
 
     fn wake(
@@ -567,6 +619,13 @@ fn worn_key(text: &mut String, key: &Key, sensor: &SensorId) {
     keys::subject(text, key);
     text.push('/');
     text.push_str(sensor.as_str());
+}
+
+/// Where stands where a patient lives.
+fn home_key(text: &mut String, key: &Key) {
+    text.clear();
+    text.push_str("s/");
+    keys::subject(text, key);
 }
 
 /// The id of an alert's episode: who, which rule, where it was raised, since when.

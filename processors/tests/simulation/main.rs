@@ -56,6 +56,7 @@ const FEATURES: &[&str] = &[
     "a new version spoke for one that was gone",
     "a new version took over",
     "a new version waited for the old one",
+    "a patient moved house",
     "a reading ahead of our clock",
     "a reading late by days",
     "a reading late by more than ten minutes",

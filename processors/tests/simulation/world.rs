@@ -5,8 +5,8 @@
 use eventlog::prng::Prng;
 use schemas::assignment::Timeline;
 use schemas::facts::{
-    AlarmCode, ClockTicked, DeviceAlarm, Door, Limits, MetricLimits, PolicyChanged, ProcessorActivated, SensorAttached,
-    SensorDetached, SensorState, SensorStatus, ThresholdsSet, TickedBy,
+    AlarmCode, ClockTicked, DeviceAlarm, Door, Limits, MetricLimits, PatientRecorded, PolicyChanged,
+    ProcessorActivated, SensorAttached, SensorDetached, SensorState, SensorStatus, ThresholdsSet, TickedBy, Zone,
 };
 use schemas::ids::{EventId, Key, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
@@ -161,6 +161,7 @@ impl World {
         self.moves(&mut arrivals);
         self.repeats(&mut arrivals);
         self.reattributes(&mut arrivals);
+        self.registers(&mut arrivals);
         self.people(&mut arrivals);
         self.ticks(&mut arrivals);
         Some(arrivals)
@@ -303,6 +304,7 @@ impl World {
             .chance
             .percent(30)
             .then(|| Span::seconds(5 + self.chance.below(60) as i64));
+        let zone = self.chance.percent(20).then(|| self.zone());
         let patient = wears.and_then(|n| self.patients[n].key.patient().cloned());
         let (timeline, order) = &mut self.worn[i];
         let stretch = timeline.put(from, patient);
@@ -330,6 +332,7 @@ impl World {
                 until,
                 order,
                 expected_every,
+                zone,
             };
             (patient, Fact::SensorAttached(told))
         });
@@ -345,6 +348,33 @@ impl World {
         } else {
             self.coverage.hit("a sensor said to be elsewhere than it is");
         }
+    }
+
+    fn zone(&mut self) -> Zone {
+        Zone::ALL[self.chance.below(Zone::ALL.len() as u64) as usize]
+    }
+
+    /// Somebody registers where a patient lives.
+    fn registers(&mut self, arrivals: &mut Arrivals) {
+        if !self.moving || !self.chance.percent(2) {
+            return;
+        }
+        let key = self.patients[self.chance.below(self.patients.len() as u64) as usize]
+            .key
+            .clone();
+        let zone = self.chance.percent(80).then(|| self.zone());
+        let recorded = PatientRecorded {
+            revision: 1,
+            ended: self.chance.percent(10),
+            patient: schemas::facts::Patient {
+                zone,
+                ..Default::default()
+            },
+            by: SmolStr::new_static("admin"),
+        };
+        let told = self.house(key, self.now, Fact::PatientRecorded(recorded));
+        self.coverage.hit("a patient moved house");
+        arrivals.push((self.partition(&told.key), told));
     }
 
     /// Somebody says whose a reading is.
@@ -488,6 +518,13 @@ fn policy(chance: &mut Prng, moving: bool) -> Policy {
     policy.fresh_for = Span::minutes([2, 10, 10][chance.below(3) as usize]);
     if moving && chance.percent(10) {
         policy.admission = Admission::Registered;
+    }
+    for rule in &mut policy.zones {
+        if moving {
+            rule.expected_every = Span::seconds(5 + chance.below(40) as i64);
+            rule.patience = 1 + chance.below(5) as i32;
+            rule.fresh_for = Span::minutes(1 + chance.below(60) as i64);
+        }
     }
     if chance.percent(40) {
         for rule in &mut policy.rules {

@@ -107,6 +107,8 @@ impl Attachment {
                 until,
                 order,
                 expected_every: self.expected_every,
+                // Doors do not go by it.
+                zone: None,
             })
         } else {
             Fact::SensorDetached(SensorDetached {

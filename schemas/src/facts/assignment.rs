@@ -2,6 +2,7 @@
 
 use smol_str::SmolStr;
 
+use super::Zone;
 use crate::avro::record;
 use crate::ids::{PatientId, SensorId};
 use crate::time::{Span, Timestamp};
@@ -31,6 +32,8 @@ record! {
         pub order: i64,
         /// How often it is expected to be heard, as it is registered.
         pub expected_every: Option<Span>,
+        /// Where it stands, as it is registered.
+        pub zone: Option<Zone>,
     }
 }
 
@@ -77,5 +80,7 @@ record! {
         pub after: Option<PatientId>,
         /// How often it is expected to be heard, as it is registered.
         pub expected_every: Option<Span>,
+        /// Where it stands, as it is registered.
+        pub zone: Option<Zone>,
     }
 }

@@ -108,8 +108,10 @@ impl Scene<'_> {
     }
 
     /// Whether something measured then still says how the patient is now.
-    pub(super) fn is_fresh(&self, at: Timestamp) -> bool {
-        let fresh_for = self.house.policy().map(|policy| policy.fresh_for);
+    pub(super) fn is_fresh(&self, fact: &Envelope) -> bool {
+        let at = fact.measured_at;
+        let by_zone = self.house.zone(fact).map(|rule| rule.fresh_for);
+        let fresh_for = by_zone.or_else(|| self.house.policy().map(|policy| policy.fresh_for));
         self.house
             .recorded
             .zip(fresh_for)
@@ -333,7 +335,7 @@ impl Subject {
             scene,
         );
         for side in [Side::High, Side::Low] {
-            self.judge(reading, at, &limits, side, late, scene);
+            self.judge((fact, reading), &limits, side, late, scene);
         }
     }
 
@@ -361,8 +363,7 @@ impl Subject {
 
     fn judge(
         &mut self,
-        reading: &Reading,
-        at: Timestamp,
+        (fact, reading): (&Envelope, &Reading),
         limits: &Limits,
         side: Side,
         late: bool,
@@ -378,7 +379,7 @@ impl Subject {
                 let mut row = row(&rule, AlertClass::Clinical, held.severity, held.since);
                 (row.sensor_id, row.metric) = (Some(reading.sensor_id.clone()), Some(reading.metric));
                 (row.value, row.limit) = (Some(reading.value), held.limit);
-                row.retrospective = late || !scene.is_fresh(at);
+                row.retrospective = late || !scene.is_fresh(fact);
                 let episode = scene.raise(late, row);
                 self.episodes.push(episode);
             }
@@ -388,7 +389,7 @@ impl Subject {
         let remains = lane.remains(side, self.episodes[i].row.severity, floor);
         let beyond = lane.is_beyond(side);
         let episode = &mut self.episodes[i];
-        if !late && episode.row.retrospective && beyond && scene.is_fresh(at) {
+        if !late && episode.row.retrospective && beyond && scene.is_fresh(fact) {
             scene.become_current(episode);
         }
         let show = |episode: &mut Episode, limit| {

@@ -39,7 +39,7 @@ impl Device {
 
     /// It is worn, or no more: it is not missed then, and does not come off.
     pub(super) fn tell(&mut self, fact: &Envelope, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
-        if self.life.tell(&fact.fact, scene.now) {
+        if self.life.tell(fact, scene.house, scene.now) {
             end("sensor_offline", episodes, scene);
             if self.life.gone {
                 end("sensor_off", episodes, scene);
@@ -65,7 +65,7 @@ impl Device {
             appended_at: scene.now,
             envelope: fact.clone(),
         };
-        self.life.hear(&record, scene.now);
+        self.life.hear(&record, scene.house, scene.now);
         if !matches!(&fact.fact, Fact::SensorStatus(status) if status.last_will) {
             end("sensor_offline", episodes, scene);
         }
@@ -98,7 +98,7 @@ impl Device {
                 }
                 self.charge(status.battery, at, episodes, scene);
             }
-            Fact::DeviceAlarm(alarm) => self.alarm(alarm.code, at, episodes, scene),
+            Fact::DeviceAlarm(alarm) => self.alarm(alarm.code, fact, episodes, scene),
             _ => {}
         }
     }
@@ -119,7 +119,8 @@ impl Device {
     }
 
     /// At once; one from long ago pages no one, and one that happens now makes it current.
-    fn alarm(&self, code: AlarmCode, at: Timestamp, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
+    fn alarm(&self, code: AlarmCode, fact: &Envelope, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
+        let at = fact.measured_at;
         if code == AlarmCode::SensorOff && Some(at) < self.contact_at {
             return;
         }
@@ -127,7 +128,7 @@ impl Device {
         if code.is_clinical() {
             (row.class, row.severity) = (AlertClass::Clinical, Severity::Critical);
         }
-        row.retrospective = !scene.is_fresh(at);
+        row.retrospective = !scene.is_fresh(fact);
         if !row.retrospective {
             for episode in episodes
                 .iter_mut()

@@ -49,12 +49,12 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
         let before = device.row.clone();
         if moved.is_some() {
             // Of one that never said anything there is nothing to write until it is missed.
-            if device.life.tell(fact, now) && device.life.ever() {
+            if device.life.tell(&record.envelope, &house, now) && device.life.ever() {
                 told.push((record.offset, device.write(now)));
             }
             continue;
         }
-        let changed = device.life.hear(record, now);
+        let changed = device.life.hear(record, &house, now);
         device.unwritten = true;
         device.learn(record);
         if first || changed || device.row != before {

@@ -11,10 +11,10 @@ pub(crate) mod windows;
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::derived::Outcome;
-use schemas::facts::{ClockTicked, TickedBy};
+use schemas::facts::{ClockTicked, TickedBy, Zone};
 use schemas::ids::EventId;
 use schemas::journal::{Envelope, Fact, Recorded};
-use schemas::policy::{Admission, Policy};
+use schemas::policy::{Admission, Policy, ZoneRule};
 use schemas::time::{Span, Timestamp};
 
 /// A conclusion, and the offset of the record that led to it.
@@ -28,6 +28,7 @@ struct Worn {
     until: Option<Timestamp>,
     attached: bool,
     expected_every: Option<Span>,
+    zone: Option<Zone>,
 }
 
 /// What a partition goes by, told from its journal.
@@ -48,6 +49,8 @@ pub(crate) struct House {
     stretch: (Option<Timestamp>, i64),
     /// What was told of sensors on patients, each in order.
     worn: BTreeMap<(String, String), Vec<Worn>>,
+    /// Where patients live.
+    homes: BTreeMap<String, Option<Zone>>,
     /// The greatest activated version, by processor.
     pub(crate) versions: BTreeMap<String, u16>,
 }
@@ -72,34 +75,32 @@ impl House {
     }
 
     fn wear(&mut self, fact: &Envelope) {
+        if let Fact::PatientRecorded(it) = &fact.fact {
+            let zone = it.patient.zone.filter(|_| !it.ended);
+            self.homes.insert(fact.key.text().to_string(), zone);
+        }
         let (sensor, worn) = match &fact.fact {
             Fact::SensorAttached(it) => {
-                let (from, until, expected_every) = (it.from, it.until, it.expected_every);
-                let (order, attached) = (it.order, true);
-                (
-                    &it.sensor_id,
-                    Worn {
-                        order,
-                        from,
-                        until,
-                        attached,
-                        expected_every,
-                    },
-                )
+                let worn = Worn {
+                    order: it.order,
+                    from: it.from,
+                    until: it.until,
+                    attached: true,
+                    expected_every: it.expected_every,
+                    zone: it.zone,
+                };
+                (&it.sensor_id, worn)
             }
             Fact::SensorDetached(it) => {
-                let (from, until, expected_every) = (it.from, it.until, None);
-                let (order, attached) = (it.order, false);
-                (
-                    &it.sensor_id,
-                    Worn {
-                        order,
-                        from,
-                        until,
-                        attached,
-                        expected_every,
-                    },
-                )
+                let worn = Worn {
+                    order: it.order,
+                    from: it.from,
+                    until: it.until,
+                    attached: false,
+                    expected_every: None,
+                    zone: None,
+                };
+                (&it.sensor_id, worn)
             }
             _ => return,
         };
@@ -127,6 +128,17 @@ impl House {
             .is_some_and(|policy| policy.admission == Admission::Registered);
         let of_a_sensor = fact.key.patient().is_some() && fact.fact.sensor().is_some();
         of_a_sensor && fact.cause.is_none() && !self.worn(fact).map_or(!registered, |worn| worn.attached)
+    }
+
+    /// What is expected where its sensor is: where that stands, else where the patient lives.
+    pub(crate) fn zone(&self, fact: &Envelope) -> Option<&ZoneRule> {
+        let own = match &fact.fact {
+            Fact::SensorAttached(it) => it.zone,
+            _ => self.worn(fact).and_then(|worn| worn.zone),
+        };
+        let home = || self.homes.get(fact.key.text().as_str()).copied().flatten();
+        let zone = own.or_else(home)?;
+        self.policy()?.zones.iter().find(|rule| rule.zone == zone)
     }
 
     /// How often its sensor is expected, as it is registered.

@@ -1,7 +1,7 @@
 //! When a sensor is silent, and when it is not.
 
 use schemas::facts::Liveness;
-use schemas::journal::{Fact, Recorded};
+use schemas::journal::{Envelope, Fact, Recorded};
 use schemas::time::{Span, Timestamp};
 
 use super::House;
@@ -15,6 +15,8 @@ pub(crate) struct Life {
     worn_from: Option<Timestamp>,
     promised: bool,
     registered: Option<Span>,
+    /// Rhythm and patience where it was when it was last heard.
+    zone: Option<(Span, i64)>,
     pub(crate) gone: bool,
     order: Option<i64>,
     offline: bool,
@@ -29,6 +31,7 @@ impl Life {
             worn_from: None,
             promised: false,
             registered: None,
+            zone: None,
             gone: false,
             order: None,
             offline: false,
@@ -40,9 +43,10 @@ impl Life {
         self.ever
     }
 
-    /// As often as it is registered with, else every 30 s once it has promised; never where it is worn no more.
+    /// As often as it is registered with, else as its zone says (every 30 s without one) once it has promised; never where it is worn no more.
     pub(crate) fn every(&self) -> Option<Span> {
-        let promised = self.promised.then_some(Span::seconds(30));
+        let usual = self.zone.map_or(Span::seconds(30), |(every, _)| every);
+        let promised = self.promised.then_some(usual);
         self.registered.or(promised).filter(|_| !self.gone)
     }
 
@@ -62,7 +66,7 @@ impl Life {
     }
 
     /// Any message but a last will is a sign of life; the first status message promises one every 30 s.
-    pub(crate) fn hear(&mut self, record: &Recorded, now: Timestamp) -> bool {
+    pub(crate) fn hear(&mut self, record: &Recorded, house: &House, now: Timestamp) -> bool {
         let before = self.liveness();
         match &record.envelope.fact {
             Fact::SensorStatus(status) if status.last_will => return false,
@@ -72,12 +76,15 @@ impl Life {
         self.heard = now.max(self.heard);
         self.ever = true;
         self.offline = false;
+        self.zone = house
+            .zone(&record.envelope)
+            .map(|rule| (rule.expected_every, i64::from(rule.patience)));
         self.was(before, now)
     }
 
     /// It is worn from now on, or no more, where that is not over already.
-    pub(crate) fn tell(&mut self, fact: &Fact, now: Timestamp) -> bool {
-        let (order, until, attached) = match fact {
+    pub(crate) fn tell(&mut self, fact: &Envelope, house: &House, now: Timestamp) -> bool {
+        let (order, until, attached) = match &fact.fact {
             Fact::SensorAttached(it) => (it.order, it.until, Some(it.expected_every)),
             Fact::SensorDetached(it) => (it.order, it.until, None),
             _ => return false,
@@ -90,12 +97,15 @@ impl Life {
             return false;
         }
         let before = (self.liveness(), self.every());
+        self.zone = house
+            .zone(fact)
+            .map(|rule| (rule.expected_every, i64::from(rule.patience)));
         (self.gone, self.registered) = (attached.is_none(), attached.flatten());
         (self.offline, self.worn_from) = (false, Some(now));
         self.was(before.0, now) || self.every() != before.1
     }
 
-    /// At a tick: whether it is silent for three times its rhythm now, by ticks of doors since it was heard, since it was
+    /// At a tick: whether it is silent for three times its rhythm (or as its zone says) now, by ticks of doors since it was heard, since it was
     /// worn and since doors were up.
     pub(crate) fn goes_silent(&mut self, house: &House) -> bool {
         let (Some(ingest), Some(now), Some(every)) = (house.ingest, house.recorded, self.every()) else {
@@ -105,7 +115,7 @@ impl Life {
             .into_iter()
             .flatten()
             .fold(self.heard, Timestamp::max);
-        if self.offline || ingest < from + Span(3 * every.0) {
+        if self.offline || ingest < from + Span(self.zone.map_or(3, |(_, times)| times) * every.0) {
             return false;
         }
         (self.offline, self.since) = (true, now);

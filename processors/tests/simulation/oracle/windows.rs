@@ -64,9 +64,8 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
                     continue;
                 }
                 let promise = promised.contains(&(fact.key.clone(), reading.sensor_id.to_string()));
-                let every = house
-                    .expected_every(fact)
-                    .or_else(|| promise.then_some(Span::seconds(30)));
+                let usual = house.zone(fact).map_or(Span::seconds(30), |rule| rule.expected_every);
+                let every = house.expected_every(fact).or_else(|| promise.then_some(usual));
                 let now = house.recorded.unwrap_or(Timestamp::MIN);
                 for (n, (_, length, ..)) in SIZES.iter().enumerate() {
                     let start = Timestamp(fact.measured_at.0.div_euclid(length.0) * length.0);
