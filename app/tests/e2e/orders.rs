@@ -35,7 +35,7 @@ async fn told(events: &mut EventLoop) -> Value {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, next).await.expect("a command")
+    tokio::time::timeout(PATIENCE, next).await.unwrap()
 }
 
 /// Sends until it is acknowledged.
