@@ -24,6 +24,13 @@ pub trait Doors: Send + Sync + 'static {
     /// Waits until they go by what was said of a sensor.
     fn know<'a>(&'a self, sensor: &'a SensorId, said: SaidOf) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
+    /// Waits until they go by what a registration was merged into.
+    fn know_merged<'a>(
+        &'a self,
+        patient: &'a PatientId,
+        into: Option<&'a PatientId>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
     /// Judges a record that was refused anew, now that somebody has said whose it is. Nothing where it is still to be
     /// refused, or is not whole.
     fn judge_again(&self, refused: &RejectedRow, patient: &PatientId) -> Vec<Envelope>;
@@ -35,6 +42,14 @@ pub struct NoDoors;
 
 impl Doors for NoDoors {
     fn know<'a>(&'a self, _: &'a SensorId, _: SaidOf) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn know_merged<'a>(
+        &'a self,
+        _: &'a PatientId,
+        _: Option<&'a PatientId>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(std::future::ready(()))
     }
 

@@ -21,10 +21,15 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 pub struct Roster {
     sensors: RwLock<HashMap<SensorId, File>>,
+    /// Registrations that stand for the same person as another one.
+    merged: RwLock<HashMap<PatientId, PatientId>>,
     /// Whether anything is known of any sensor.
     begun: AtomicBool,
     changed: watch::Sender<()>,
 }
+
+/// One that was merged into one that was merged, and so on: so often at most.
+const STEPS: usize = 8;
 
 /// What is known of one sensor.
 #[derive(Debug, Default)]
@@ -121,6 +126,35 @@ impl Roster {
         })
     }
 
+    /// The registration that stands for a person.
+    #[must_use]
+    pub fn person(&self, patient: PatientId) -> PatientId {
+        if !self.begun.load(Ordering::Relaxed) {
+            return patient;
+        }
+        let merged = self.merged.read().unwrap_or_else(PoisonError::into_inner);
+        let mut patient = patient;
+        for _ in 0..STEPS {
+            match merged.get(&patient) {
+                Some(into) => patient = into.clone(),
+                None => break,
+            }
+        }
+        patient
+    }
+
+    /// A registration is of the same person as another one, or (`None`) is not any more.
+    pub fn merged(&self, patient: &PatientId, into: Option<PatientId>) {
+        let mut merged = self.merged.write().unwrap_or_else(PoisonError::into_inner);
+        match into {
+            Some(into) => merged.insert(patient.clone(), into),
+            None => merged.remove(patient),
+        };
+        drop(merged);
+        self.begun.store(true, Ordering::Relaxed);
+        self.changed.send_replace(());
+    }
+
     /// A sensor's registration as of a revision; an earlier one than is known is no news.
     pub fn registered(&self, sensor: &SensorId, revision: i32, ended: bool) {
         self.change(sensor, |file| {
@@ -158,24 +192,37 @@ impl Roster {
 
     /// Waits until what was decided about a sensor at a place in its journal is known here.
     pub async fn knows_assignment(&self, sensor: &SensorId, order: i64) {
-        self.knows(sensor, |file| file.owners.order() >= order).await;
+        self.knows(|roster| roster.is(sensor, |file| file.owners.order() >= order))
+            .await;
     }
 
     /// Waits until a sensor's registration is known here as of a revision.
     pub async fn knows_registration(&self, sensor: &SensorId, revision: i32) {
-        self.knows(sensor, |file| file.revision >= revision).await;
+        self.knows(|roster| roster.is(sensor, |file| file.revision >= revision))
+            .await;
     }
 
-    async fn knows(&self, sensor: &SensorId, known: impl Fn(&File) -> bool) {
+    /// Waits until it is known here what a registration was merged into.
+    pub async fn knows_merged(&self, patient: &PatientId, into: Option<&PatientId>) {
+        self.knows(|roster| {
+            let merged = roster.merged.read().unwrap_or_else(PoisonError::into_inner);
+            merged.get(patient) == into
+        })
+        .await;
+    }
+
+    /// Whether something holds of a sensor.
+    fn is(&self, sensor: &SensorId, known: impl Fn(&File) -> bool) -> bool {
+        let sensors = self.sensors.read().unwrap_or_else(PoisonError::into_inner);
+        sensors.get(sensor).is_some_and(known)
+    }
+
+    async fn knows(&self, known: impl Fn(&Self) -> bool) {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let done = {
-                let sensors = self.sensors.read().unwrap_or_else(PoisonError::into_inner);
-                sensors.get(sensor).is_some_and(&known)
-            };
             // The sender is this roster's own.
-            if done || changed.changed().await.is_err() {
+            if known(self) || changed.changed().await.is_err() {
                 return;
             }
         }
@@ -201,6 +248,7 @@ impl Follows for Roster {
             "SensorDetached",
             "CommandIssued",
             "CommandAnswered",
+            "PatientMerged",
         ]
     }
 
@@ -211,6 +259,7 @@ impl Follows for Roster {
             (Key::Sensor(sensor), Fact::CommandAnswered(it)) => {
                 self.answered(sensor, &it.command_id, it.confirmed, envelope.measured_at);
             }
+            (Key::Patient(patient), Fact::PatientMerged(it)) => self.merged(patient, it.into.clone()),
             (key, fact) => self.told(key, fact),
         }
     }

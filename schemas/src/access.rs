@@ -38,6 +38,9 @@ pub trait CareTeams: fmt::Debug + Send + Sync {
 
     /// The patients in whose care team a practitioner is, by id.
     fn patients(&self, staff: &str) -> Vec<PatientId>;
+
+    /// Further registrations of the person that a patient is: what holds for one of them holds for all.
+    fn also_known_as(&self, patient: &PatientId) -> Vec<PatientId>;
 }
 
 /// What was revoked, as it stands at the moment of asking.
@@ -199,9 +202,9 @@ impl Principal {
                 A::SeeStaff(staff) => self.subject == staff.as_str(),
                 _ => false,
             },
-            Role::Patient => matches!(action, A::SeePatient(p) if self.patients.contains(p)),
+            Role::Patient => matches!(action, A::SeePatient(p) if self.names(p)),
             Role::Device | Role::Gateway => match action {
-                A::Publish(p, s) => self.sensors.contains(s) && (self.patients.is_empty() || self.patients.contains(p)),
+                A::Publish(p, s) => self.sensors.contains(s) && (self.patients.is_empty() || self.names(p)),
                 A::ReceiveCommands(s) => self.sensors.contains(s),
                 _ => false,
             },
@@ -218,8 +221,37 @@ impl Principal {
 
     /// Whether a patient is this doctor's: by token, or by care team. A doctor is registered under the token's subject.
     fn cares_for(&self, patient: &PatientId) -> bool {
-        let registered = |teams: &Arc<dyn CareTeams>| teams.cares(&self.subject, patient);
-        self.patients.contains(patient) || self.live.teams.as_ref().is_some_and(registered)
+        let registered = |teams: &Arc<dyn CareTeams>| {
+            teams.cares(&self.subject, patient)
+                || teams
+                    .also_known_as(patient)
+                    .iter()
+                    .any(|patient| teams.cares(&self.subject, patient))
+        };
+        self.names(patient) || self.live.teams.as_ref().is_some_and(registered)
+    }
+
+    /// Whether their token names a patient, under whichever registration.
+    fn names(&self, patient: &PatientId) -> bool {
+        let other = |teams: &Arc<dyn CareTeams>| {
+            let known_as = teams.also_known_as(patient);
+            known_as.iter().any(|patient| self.patients.contains(patient))
+        };
+        self.patients.contains(patient) || self.live.teams.as_ref().is_some_and(other)
+    }
+
+    /// These patients, under all their registrations, by id.
+    fn everywhere(&self, mut patients: Vec<PatientId>) -> Vec<PatientId> {
+        if let Some(teams) = &self.live.teams {
+            let others: Vec<_> = patients
+                .iter()
+                .flat_map(|patient| teams.also_known_as(patient))
+                .collect();
+            patients.extend(others);
+        }
+        patients.sort_unstable();
+        patients.dedup();
+        patients
     }
 
     /// Whether they hold consultations at all; of whom, [`Action::Consult`] says.
@@ -253,11 +285,9 @@ impl Principal {
                         .as_ref()
                         .map_or_else(Vec::new, |teams| teams.patients(&self.subject)),
                 );
-                own.sort_unstable();
-                own.dedup();
-                Sight::Only(Cow::Owned(own))
+                Sight::Only(Cow::Owned(self.everywhere(own)))
             }
-            Role::Patient => Sight::Only(Cow::Borrowed(&self.patients)),
+            Role::Patient => Sight::Only(Cow::Owned(self.everywhere(self.patients.clone()))),
             Role::Analyst | Role::Device | Role::Gateway => Sight::None,
         }
     }
@@ -394,6 +424,40 @@ mod tests {
                 Vec::new()
             }
         }
+
+        fn also_known_as(&self, patient: &PatientId) -> Vec<PatientId> {
+            let known = [("cared", "again"), ("again", "cared"), ("own", "twin"), ("twin", "own")];
+            let other = known.iter().find(|(id, _)| *id == patient.as_str());
+            other
+                .map(|(_, other)| PatientId::new(other).unwrap())
+                .into_iter()
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_person_is_seen_under_every_registration_by_who_sees_one() {
+        let team = Arc::new(One(Mutex::new(true)));
+        let seen = |role| {
+            let who = Principal {
+                live: Live::default().with_teams(Arc::clone(&team) as Arc<dyn CareTeams>),
+                ..somebody(role)
+            };
+            let sees = |id: &&str| who.may(Action::SeePatient(&PatientId::new(id).unwrap()));
+            let seen: Vec<&str> = ["again", "cared", "other", "own", "twin"]
+                .into_iter()
+                .filter(sees)
+                .collect();
+            if let Sight::Only(listed) = who.sight() {
+                assert!(listed.iter().map(PatientId::as_str).eq(seen.iter().copied()), "{role}");
+            }
+            seen.join(" ")
+        };
+        assert_eq!(seen(Role::Doctor), "again cared own twin");
+        assert_eq!(seen(Role::Patient), "own twin");
+        for role in [Role::Analyst, Role::Device, Role::Gateway] {
+            assert_eq!(seen(role), "");
+        }
     }
 
     #[test]
@@ -408,14 +472,15 @@ mod tests {
         let (doctor, colleague) = (with_team(Role::Doctor, "x"), with_team(Role::Doctor, "y"));
         assert!(doctor.may(Action::SeePatient(&cared)) && doctor.may(Action::AnswerAlert(&cared)));
         assert!(doctor.may(Action::SeePatient(&own)), "by token");
-        assert_eq!(doctor.sight(), Sight::Only(vec![cared.clone(), own.clone()].into()));
+        let lists = |doctor: &Principal, id: &PatientId| matches!(doctor.sight(), Sight::Only(own) if own.contains(id));
+        assert!(lists(&doctor, &cared) && lists(&doctor, &own));
         assert!(!colleague.may(Action::SeePatient(&cared)));
         for role in [Role::Patient, Role::Analyst, Role::Device, Role::Gateway] {
             assert!(!with_team(role, "x").may(Action::SeePatient(&cared)), "{role}");
         }
         *team.0.lock().unwrap() = false;
         assert!(!doctor.may(Action::SeePatient(&cared)), "the same doctor, later");
-        assert_eq!(doctor.sight(), Sight::Only(vec![own].into()));
+        assert!(!lists(&doctor, &cared) && lists(&doctor, &own));
     }
 
     #[derive(Debug)]

@@ -77,6 +77,7 @@ kinds! {
     COMMAND_SENT = 30, "CommandSent", 1, "command_sent";
     COMMAND_ANSWERED = 31, "CommandAnswered", 1, "command_answered";
     COMMAND_EXPIRED = 32, "CommandExpired", 1, "command_expired";
+    PATIENT_MERGED = 33, "PatientMerged", 1, "patient_merged";
     CONSULTATION_REVISED = 34, "ConsultationRevised", 1, "consultation_revised";
     ASSIGNMENT_CHANGED = 35, "AssignmentChanged", 1, "assignment_changed";
     POLICY_CHANGED = 36, "PolicyChanged", 2, "policy_changed_2";
@@ -283,6 +284,7 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::CommandSent(_) => COMMAND_SENT,
         Fact::CommandAnswered(_) => COMMAND_ANSWERED,
         Fact::CommandExpired(_) => COMMAND_EXPIRED,
+        Fact::PatientMerged(_) => PATIENT_MERGED,
         Fact::ConsultationPlanned(_) => CONSULTATION_PLANNED,
         Fact::ConsultationOpened(_) => CONSULTATION_OPENED,
         Fact::ConsultationClosed(_) => CONSULTATION_CLOSED,
@@ -319,6 +321,7 @@ pub fn encode(envelope: &Envelope, out: &mut Vec<u8>) {
         Fact::CommandSent(body) => body.write(out),
         Fact::CommandAnswered(body) => body.write(out),
         Fact::CommandExpired(body) => body.write(out),
+        Fact::PatientMerged(body) => body.write(out),
         Fact::ConsultationPlanned(body) => body.write(out),
         Fact::ConsultationOpened(body) => body.write(out),
         Fact::ConsultationClosed(body) => body.write(out),
@@ -371,6 +374,7 @@ fn read_envelope(schema_id: u32, mut from: &[u8]) -> Result<Envelope, Malformed>
             COMMAND_SENT => Fact::CommandSent(Avro::read(from)?),
             COMMAND_ANSWERED => Fact::CommandAnswered(Avro::read(from)?),
             COMMAND_EXPIRED => Fact::CommandExpired(Avro::read(from)?),
+            PATIENT_MERGED => Fact::PatientMerged(Avro::read(from)?),
             CONSULTATION_PLANNED => Fact::ConsultationPlanned(Avro::read(from)?),
             CONSULTATION_OPENED => Fact::ConsultationOpened(Avro::read(from)?),
             CONSULTATION_CLOSED => Fact::ConsultationClosed(Avro::read(from)?),

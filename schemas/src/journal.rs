@@ -3,9 +3,9 @@
 use crate::avro::symbols;
 use crate::facts::{
     AlertAnswered, ClockTicked, CommandAnswered, CommandExpired, CommandIssued, CommandSent, ConsultationClosed,
-    ConsultationNoted, ConsultationOpened, ConsultationPlanned, DeviceAlarm, PatientRecorded, PolicyChanged,
-    PractitionerRecorded, ProcessorActivated, Reading, ReadingsReattributed, Sealed, SensorAssigned, SensorAttached,
-    SensorDetached, SensorRecorded, SensorStatus, ThresholdsSet, TokensRevoked,
+    ConsultationNoted, ConsultationOpened, ConsultationPlanned, DeviceAlarm, PatientMerged, PatientRecorded,
+    PolicyChanged, PractitionerRecorded, ProcessorActivated, Reading, ReadingsReattributed, Sealed, SensorAssigned,
+    SensorAttached, SensorDetached, SensorRecorded, SensorStatus, ThresholdsSet, TokensRevoked,
 };
 use crate::ids::{EventId, Key};
 use crate::time::Timestamp;
@@ -86,6 +86,8 @@ pub enum Fact {
     CommandAnswered(CommandAnswered),
     /// A command was given up.
     CommandExpired(CommandExpired),
+    /// Somebody said that two registrations are of one person.
+    PatientMerged(PatientMerged),
     /// Somebody planned a consultation.
     ConsultationPlanned(ConsultationPlanned),
     /// A consultation began.
@@ -137,6 +139,7 @@ impl Fact {
             Self::CommandSent(_) => "CommandSent",
             Self::CommandAnswered(_) => "CommandAnswered",
             Self::CommandExpired(_) => "CommandExpired",
+            Self::PatientMerged(_) => "PatientMerged",
             Self::ConsultationPlanned(_) => "ConsultationPlanned",
             Self::ConsultationOpened(_) => "ConsultationOpened",
             Self::ConsultationClosed(_) => "ConsultationClosed",

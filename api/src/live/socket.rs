@@ -16,7 +16,7 @@ use super::feed::{Broken, Feed, Frame, Scope};
 use super::held::Held;
 use crate::auth::{Caller, bearer, from_our_own_page};
 use crate::problem::Problem;
-use crate::routes::visible;
+use crate::routes::{person, visible};
 use crate::state::State;
 
 /// Between two pings.
@@ -98,6 +98,7 @@ pub(crate) async fn patient(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
     let patient = watcher.caller.see(&patient)?;
+    let patient = person(&state, &patient).await?;
     Ok(open(state, Scope::Patient(patient), watcher, upgrade))
 }
 

@@ -68,6 +68,12 @@ const ASSIGN: [Answers; 3] = [
     [400, 403, 404, 404, 404, 404, 404, 401],
     [400, 403, 404, 404, 404, 404, 404, 401],
 ];
+/// Into somebody of whom nothing is known nobody is merged.
+const MERGE: [Answers; 3] = [
+    [400, 403, 403, 403, 404, 404, 404, 401],
+    [400, 403, 404, 404, 404, 404, 404, 401],
+    [400, 403, 404, 404, 404, 404, 404, 401],
+];
 /// A sensor may be told something before anything was heard of it.
 const COMMAND: [Answers; 3] = [
     [201, 403, 403, 403, 404, 404, 404, 401],
@@ -149,6 +155,7 @@ const CASES: &[Case] = &[
     ("POST", "/v1/patients", Some("{}"), CREATE),
     ("POST", "/v1/practitioners", Some("{}"), CREATE),
     ("POST", "/v1/sensors", Some("{}"), CREATE),
+    ("POST", "/v1/patients/{p}/merge", Some(r#"{"into":"p-nobody"}"#), MERGE),
     // From here on those who did not exist do.
     ("PUT", "/v1/patients/{p}", Some("{}"), REGISTER),
     ("PUT", "/v1/practitioners/{d}", Some("{}"), REGISTER_STAFF),

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::input::{Params, Sent, moment, needed, range, rows, text, viewed};
+use super::patients::person;
 use super::sensors::{changing, seen};
 use crate::auth::Caller;
 use crate::command::{self, Done};
@@ -135,6 +136,17 @@ pub(super) async fn assign(
     if from > now + AHEAD {
         return Err(Problem::invalid("from", "in the future", "dans le futur"));
     }
+    give(&state, &caller, id, patient, from).await.map(Json)
+}
+
+/// Records who wears a sensor from a moment on, and waits until this process's doors go by it.
+pub(super) async fn give(
+    state: &State,
+    caller: &Caller,
+    id: SensorId,
+    patient: Option<PatientId>,
+    from: Timestamp,
+) -> Result<Done, Problem> {
     let nobodys = patient.is_none();
     let fact = SensorAssigned {
         patient,
@@ -142,14 +154,14 @@ pub(super) async fn assign(
         by: caller.principal.subject.clone(),
     };
     let key = Key::Sensor(id.clone());
-    let (done, position) = command::recorded(&state, key, Fact::SensorAssigned(fact)).await?;
+    let (done, position) = command::recorded(state, key, Fact::SensorAssigned(fact)).await?;
     // Of a sensor that was nobody's and stays so nobody is told anything.
     let patience = if nobodys { IN_FORCE / 4 } else { IN_FORCE };
     let known = state.parts.doors.know(&id, SaidOf::Assignment(position.offset));
     if tokio::time::timeout(patience, known).await.is_err() && !nobodys {
         tracing::warn!(sensor = %id, "an assignment is recorded, but has not reached the doors yet");
     }
-    Ok(Json(done))
+    Ok(done)
 }
 
 /// A patient of whom something is known, registered and not ended or heard.
@@ -159,7 +171,7 @@ async fn known(state: &State, patient: &str) -> Result<PatientId, Problem> {
     let card = card.ok_or_else(no_patient)?;
     match card.registered {
         Some(registered) if registered.ended => Err(no_patient()),
-        _ => Ok(id),
+        _ => person(state, &id).await,
     }
 }
 

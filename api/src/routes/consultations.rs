@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::consultation_shapes::{AnomalyOut, Consultation, Head};
 use super::input::{Params, cut, moment, paging, rows, viewed, word};
+use super::patients::person;
 use crate::auth::Caller;
 use crate::problem::{Body, Problem};
 use crate::state::State;
@@ -53,7 +54,10 @@ pub(super) async fn list(
     caller: Caller,
     Params(ask): Params<WhichConsultations>,
 ) -> Result<Json<Consultations>, Problem> {
-    let patient = ask.patient.as_deref().map(|patient| caller.see(patient)).transpose()?;
+    let patient = match ask.patient.as_deref() {
+        Some(patient) => Some(person(&state, &caller.see(patient)?).await?),
+        None => None,
+    };
     let sight = caller.sight()?;
     let wanted = word("state", ask.state.as_deref(), ConsultationState::parse)?;
     let limit = rows(ask.limit.as_deref(), query::USUAL)?;

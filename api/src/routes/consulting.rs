@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 
 use super::consultations::visible;
 use super::input::{Sent, moment, needed, text};
+use super::patients::person;
 use crate::auth::Caller;
 use crate::command::Done;
 use crate::problem::{Body, Problem};
@@ -68,7 +69,7 @@ pub(super) async fn plan(Given(state): Given<Arc<State>>, caller: Caller, sent: 
     }
     let fields = sent.fields(&["id", "patient_id", "practitioner_id", "planned_for"])?;
     let patient = needed("patient_id", text(&fields, "patient_id")?)?;
-    let patient = caller.see(patient)?;
+    let patient = person(&state, &caller.see(patient)?).await?;
     caller.may(Action::Consult(&patient))?;
     let practitioner = needed("practitioner_id", text(&fields, "practitioner_id")?)?;
     let practitioner_id = StaffId::new(practitioner).map_err(|_| not_an_id("practitioner_id"))?;

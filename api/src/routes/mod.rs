@@ -30,6 +30,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use consultations::visible;
+pub(crate) use patients::person;
 
 use crate::auth::Caller;
 use crate::live;
@@ -97,6 +98,7 @@ fn documented() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(patients::list, patients::create))
         .routes(routes!(patients::one, patients::replace, patients::end))
+        .routes(routes!(patients::merge))
         .routes(routes!(practitioners::list, practitioners::create))
         .routes(routes!(practitioners::one, practitioners::replace, practitioners::end))
         .routes(routes!(readings::latest))

@@ -9,8 +9,9 @@ use axum::response::Response;
 use projections::query::{self, Page, PatientCard, Registered};
 use projections::store::{ViewError, ViewStore};
 use schemas::access::{Action, Sight};
-use schemas::facts::{self, Sex, Zone};
+use schemas::facts::{self, PatientMerged, Sex, Zone};
 use schemas::ids::{Key, PatientId};
+use schemas::journal::Fact;
 use schemas::registry::{Record, Register, care_team};
 use schemas::time::Timestamp;
 use serde::Serialize;
@@ -18,9 +19,12 @@ use serde_json::Value;
 use smol_str::SmolStr;
 use utoipa::ToSchema;
 
-use super::input::{Params, Sent, cut, paging, rows, viewed};
+use super::assignments;
+use super::input::{Params, Sent, cut, needed, paging, rows, viewed};
 use super::register::{self, Asked, Changed, Standing};
 use crate::auth::Caller;
+use crate::command::{self, Done};
+use crate::doors::IN_FORCE;
 use crate::problem::{Body, Problem};
 use crate::state::State;
 
@@ -46,13 +50,16 @@ pub(super) struct Patient {
     care_team: Vec<Value>,
     #[serde(flatten)]
     standing: Standing,
+    /// The registration that stands for this person, where it is another one.
+    #[schema(value_type = Option<String>)]
+    merged_into: Option<PatientId>,
     /// When something was last heard of them, to the minute.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_heard: Option<Timestamp>,
 }
 
 /// Fields that are heard, not registered.
-const HEARD: [&str; 1] = ["last_heard"];
+const HEARD: [&str; 2] = ["last_heard", "merged_into"];
 
 impl From<PatientCard> for Patient {
     fn from(card: PatientCard) -> Self {
@@ -70,6 +77,7 @@ impl From<PatientCard> for Patient {
             conditions: it.conditions,
             zone: it.zone,
             standing,
+            merged_into: card.merged_into,
             last_heard: card.heard.map(|row| row.last_heard),
         }
     }
@@ -82,7 +90,7 @@ pub(super) struct Patients {
     next_cursor: Option<String>,
 }
 
-/// Patients, by id, cut to those the caller may see. A page may be short although the list goes on.
+/// Patients, by id, cut to those the caller may see; each person once, under the registration that stands for them. A page may be short although the list goes on.
 #[utoipa::path(get, path = "/v1/patients", tag = "patients", params(Asked), security(("bearer" = [])),
     responses((status = 200, body = Patients), (status = "default", body = Body, content_type = "application/problem+json")))]
 pub(super) async fn list(
@@ -92,7 +100,7 @@ pub(super) async fn list(
 ) -> Result<Json<Patients>, Problem> {
     let limit = rows(ask.limit.as_deref(), query::USUAL)?;
     let views = &*state.parts.views;
-    let wanted = |card: &PatientCard| ask.wants(card.registered.as_ref());
+    let wanted = |card: &PatientCard| card.merged_into.is_none() && ask.wants(card.registered.as_ref());
     let page = match caller.sight()? {
         Sight::All => {
             cut(limit, ask.cursor.clone(), wanted, async |limit, cursor| match &ask.q {
@@ -158,7 +166,9 @@ async fn few(
                 card.id.as_str().starts_with(q) || card.registered.as_ref().is_some_and(|r| r.is_meant(q))
             })
         };
-        items.extend(card.filter(|card| ask.wants(card.registered.as_ref()) && meant(card)));
+        let wanted =
+            |card: &PatientCard| card.merged_into.is_none() && ask.wants(card.registered.as_ref()) && meant(card);
+        items.extend(card.filter(wanted));
     }
     Ok(Page {
         items,
@@ -175,7 +185,10 @@ pub(super) async fn one(
     caller: Caller,
     Path(patient): Path<String>,
 ) -> Result<Response, Problem> {
-    let (_, card) = seen(&state, &caller, &patient).await?;
+    let patient = caller.see(&patient)?;
+    let views = &*state.parts.views;
+    let card = query::patient_card(views, &patient).await.map_err(viewed)?;
+    let card = card.ok_or(Problem::NotFound)?;
     let registered = card.registered.clone();
     Ok(register::tagged(Patient::from(card), registered.as_ref()))
 }
@@ -220,10 +233,89 @@ pub(super) async fn end(
     register::end(&state, &caller, Key::Patient(patient), &headers).await
 }
 
+/// The registration that stands for a person.
+pub(crate) async fn person(state: &State, patient: &PatientId) -> Result<PatientId, Problem> {
+    query::person(&*state.parts.views, patient).await.map_err(viewed)
+}
+
+/// Which registration stands for the person.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "for the OpenAPI document; read by `merge`, which names what is wrong"
+)]
+pub(super) struct Merge {
+    /// Null: this one, again.
+    into: Option<String>,
+}
+
+/// Says that this registration and another are of one person, whom the other stands for from now on: what is asked of either
+/// is answered of both, what comes for this one is the other's, and so are the sensors that this one wears. `null` takes it back; what was recorded for the other
+/// meanwhile stays there.
+#[utoipa::path(post, path = "/v1/patients/{patient_id}/merge", tag = "patients",
+    params(("patient_id" = String, Path)), request_body(content = Merge), security(("bearer" = [])),
+    responses((status = 200, body = Done), (status = "default", body = Body, content_type = "application/problem+json")))]
+pub(super) async fn merge(
+    Given(state): Given<Arc<State>>,
+    caller: Caller,
+    Path(patient): Path<String>,
+    sent: Sent,
+) -> Result<Json<Done>, Problem> {
+    let patient = caller.see(&patient)?;
+    caller.may(Action::Register)?;
+    let fields = sent.fields(&["into"])?;
+    let views = &*state.parts.views;
+    let wrong = |detail: &str, detail_fr: &str| Problem::invalid("into", detail.to_owned(), detail_fr.to_owned());
+    let into = match needed("into", fields.get("into"))? {
+        Value::Null => None,
+        Value::String(into) => {
+            let into = PatientId::new(into).map_err(|_| wrong("no such patient", "ce patient n’existe pas"))?;
+            let card = query::patient_card(views, &into).await.map_err(viewed)?;
+            card.ok_or_else(|| wrong("no such patient", "ce patient n’existe pas"))?;
+            let known_as = query::also_known_as(views, patient.as_str()).await.map_err(viewed)?;
+            if into == patient || known_as.iter().any(|id| id == into.as_str()) {
+                let detail = "it is, or was merged into, this very one";
+                return Err(wrong(detail, "c’est celui-ci même, ou il y a été réuni"));
+            }
+            Some(into)
+        }
+        _ => return Err(wrong("no such patient", "ce patient n’existe pas")),
+    };
+    query::patient_card(views, &patient)
+        .await
+        .map_err(viewed)?
+        .ok_or(Problem::NotFound)?;
+    let before = query::merged_into(views, &patient).await.map_err(viewed)?;
+    let by = caller.principal.subject.clone();
+    let stands = match &into {
+        Some(into) => Some(person(&state, into).await?),
+        None => None,
+    };
+    let fact = Fact::PatientMerged(PatientMerged {
+        into: into.clone(),
+        before,
+        by,
+    });
+    let (mut done, _) = command::recorded(&state, Key::Patient(patient.clone()), fact).await?;
+    let known = state.parts.doors.know_merged(&patient, into.as_ref());
+    if tokio::time::timeout(IN_FORCE, known).await.is_err() {
+        tracing::warn!(%patient, "a merging is recorded, but has not reached the doors yet");
+    }
+    if let Some(person) = stands {
+        // From now on they are worn under the registration that stands: what they measure is judged together.
+        let worn = query::worn_now(views, &patient, state.now()).await.map_err(viewed)?;
+        for sensor in worn {
+            done = assignments::give(&state, &caller, sensor, Some(person.clone()), state.now()).await?;
+        }
+    }
+    Ok(Json(done))
+}
+
 /// A patient whom the caller may see, and who is registered or of whom something was heard; for anybody else there is no
 /// such patient.
 pub(super) async fn seen(state: &State, caller: &Caller, patient: &str) -> Result<(PatientId, PatientCard), Problem> {
-    let patient = caller.see(patient)?;
+    let patient = PatientId::new(patient).map_err(|_| Problem::NotFound)?;
+    let patient = caller.see(person(state, &patient).await?.as_str())?;
     let card = query::patient_card(&*state.parts.views, &patient)
         .await
         .map_err(viewed)?;

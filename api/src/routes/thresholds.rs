@@ -19,7 +19,7 @@ use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use super::input::{Sent, viewed};
-use super::patients::seen;
+use super::patients::{person, seen};
 use crate::auth::Caller;
 use crate::command::{Done, record};
 use crate::problem::{Body, Problem};
@@ -88,7 +88,7 @@ pub(super) async fn set(
     Sent(mut sent): Sent,
 ) -> Result<Json<Done>, Problem> {
     // A patient of whom nothing was heard yet may be set up first.
-    let patient = caller.see(&patient)?;
+    let patient = person(&state, &caller.see(&patient)?).await?;
     caller.may(Action::SetThresholds(&patient))?;
     for limits in sent
         .as_object_mut()

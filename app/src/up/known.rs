@@ -69,6 +69,9 @@ impl Known {
             self.revoked.begin(views).await?;
             self.registered(views).await?;
             self.attached(views).await?;
+            for (patient, into) in query::merged(views, ..).await? {
+                self.roster.merged(&patient, Some(into));
+            }
             self.commanded(views).await?;
         }
         Ok(self.follower.catch_up().await?)
@@ -148,6 +151,14 @@ impl api::Doors for Doors {
                 SaidOf::Assignment(order) => self.roster.knows_assignment(sensor, order).await,
             }
         })
+    }
+
+    fn know_merged<'a>(
+        &'a self,
+        patient: &'a PatientId,
+        into: Option<&'a PatientId>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.roster.knows_merged(patient, into))
     }
 
     fn judge_again(&self, refused: &RejectedRow, patient: &PatientId) -> Vec<Envelope> {

@@ -98,8 +98,13 @@ impl Circumstances {
             return Err(Fault::UnknownSensor.of("sensor_id"));
         }
         let other = || Err(Fault::OtherPatients.of("patient_id"));
-        let patient = match (whose, &self.named) {
-            (Whose::Of(owner), Some(named)) if about == About::Measured && owner != *named => return other(),
+        let person = |patient| bench.rules.roster.person(patient);
+        let named = self.named.clone().map(person);
+        let patient = match (whose, &named) {
+            (Whose::Of(owner), Some(named)) if about == About::Measured && person(owner.clone()) != *named => {
+                return other();
+            }
+            // Under the registration whose journal was told so, whatever stands for the person.
             (Whose::Of(owner), _) => Some(owner),
             (Whose::Unsaid, Some(named)) if !by_registration => Some(named.clone()),
             (Whose::Unsaid | Whose::Nobodys, Some(_)) if about != About::Device => return other(),

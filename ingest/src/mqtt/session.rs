@@ -399,6 +399,10 @@ mod tests {
         fn patients(&self, _: &str) -> Vec<PatientId> {
             Vec::new()
         }
+
+        fn also_known_as(&self, _: &PatientId) -> Vec<PatientId> {
+            Vec::new()
+        }
     }
 
     #[test]

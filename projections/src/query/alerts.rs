@@ -10,6 +10,7 @@ use schemas::time::Timestamp;
 use serde::Serialize;
 use smol_str::SmolStr;
 
+use super::aliases::all_of;
 use super::fields::Fields;
 use super::walk::{Filling, Walk, by_day};
 use super::{Page, Paging};
@@ -210,14 +211,9 @@ pub async fn alerts(
     filter: AlertFilter,
     paging: Paging<'_>,
 ) -> Result<Page<Alert>, ViewError> {
-    list(
-        store,
-        &ALERTS,
-        vec![vec![Cell::Text(SmolStr::new(subject))]],
-        filter,
-        paging,
-    )
-    .await
+    let of = all_of(store, subject).await?;
+    let partitions = of.into_iter().map(|of| vec![Cell::Text(of)]).collect();
+    list(store, &ALERTS, partitions, filter, paging).await
 }
 
 /// Everybody's alerts, the last raised first.

@@ -179,6 +179,18 @@ pub async fn attachments_of(store: &dyn ViewStore, sensor: &SensorId) -> Result<
     rows.into_iter().map(|row| attachment(&ATTACHMENTS, row)).collect()
 }
 
+/// The sensors that a patient wears at a moment, as far as the patient's journal was told.
+///
+/// # Errors
+/// [`ViewError`].
+pub async fn worn_now(store: &dyn ViewStore, patient: &PatientId, now: Timestamp) -> Result<Vec<SensorId>, ViewError> {
+    let told = worn_by(store, patient.as_str()).await?;
+    let worn = told
+        .into_iter()
+        .filter(|(_, owners)| matches!(owners.at(now), Whose::Of(_)));
+    Ok(worn.map(|(sensor, _)| sensor).collect())
+}
+
 /// Whose a patient's sensors are, each as far as the patient's journal was told.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use schemas::metric::Metric;
 use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
 
+use super::aliases::all_of;
 use super::fields::Fields;
 use super::walk::{Filling, Walk, by_day};
 use super::{Page, Paging, Range, ReadingRow, readings};
@@ -272,9 +273,10 @@ pub async fn consultations(
     paging: Paging<'_>,
 ) -> Result<Page<Consultation>, ViewError> {
     let mut page = Filling::new(&CONSULTATIONS, paging.rows());
-    let of = vec![Cell::Text(patient.clone().into())];
-    page.add(store, walk(&CONSULTATIONS, of, cursor(paging)?), |_| true)
-        .await?;
+    let mut all = walk(&CONSULTATIONS, Vec::new(), cursor(paging)?);
+    let of = all_of(store, patient.as_str()).await?;
+    all.partitions = of.into_iter().map(|of| vec![Cell::Text(of)]).collect();
+    page.add(store, all, |_| true).await?;
     whole(store, &CONSULTATIONS, page).await
 }
 

@@ -7,32 +7,48 @@ use schemas::assignment::{Owners, Whose};
 use schemas::ids::SensorId;
 use schemas::time::Timestamp;
 
+use super::aliases::all_of;
 use super::assignments::worn_by;
 use super::readings::{ReadingRow, readings};
 use super::windows::WindowRow;
 use super::{MOST, Paging, Range};
 use crate::store::{ViewError, ViewStore};
 
-/// A patient's sensors, as far as the patient's journal was told of them.
+/// A patient's sensors, as far as the patient's journal was told of them: by registration, where the person has several.
 #[derive(Debug, Default)]
-pub(super) struct Worn(BTreeMap<SensorId, Owners>);
+pub(super) struct Worn(Vec<BTreeMap<SensorId, Owners>>);
 
 impl Worn {
     /// Of a subject; of one that is no patient nothing is told.
     pub(super) async fn of(store: &dyn ViewStore, subject: &str) -> Result<Self, ViewError> {
-        worn_by(store, subject).await.map(Self)
+        let mut worn = Vec::new();
+        for of in all_of(store, subject).await? {
+            worn.push(worn_by(store, &of).await?);
+        }
+        Ok(Self(worn))
     }
 
     /// Whether a reading is not the patient's, as far as has been said.
     pub(super) fn is_misfiled(&self, sensor: &SensorId, at: Timestamp, reattributed: bool) -> bool {
-        !reattributed && self.0.get(sensor).is_some_and(|owners| owners.at(at) == Whose::Nobodys)
+        if reattributed {
+            return false;
+        }
+        // What was worn under one registration was worn.
+        let mut nobodys = false;
+        for owners in self.0.iter().filter_map(|worn| worn.get(sensor)) {
+            match owners.at(at) {
+                Whose::Of(_) => return false,
+                Whose::Nobodys => nobodys = true,
+                Whose::Unsaid => {}
+            }
+        }
+        nobodys
     }
 
     /// Whether something of a stretch may not be the patient's.
     fn may_hold_misfiled(&self, sensor: &SensorId, from: Timestamp, until: Timestamp) -> bool {
-        self.0
-            .get(sensor)
-            .is_some_and(|owners| owners.is_ever_nobodys(from, until))
+        let mut told = self.0.iter().filter_map(|worn| worn.get(sensor));
+        told.any(|owners| owners.is_ever_nobodys(from, until))
     }
 
     /// The windows without what is not the patient's: those that may hold such are computed from their readings.

@@ -4,6 +4,7 @@
 //! may be shorter than asked for, even empty, and still have a cursor, where a filter let little through.
 
 mod alerts;
+mod aliases;
 mod anomalies;
 mod assignments;
 mod commands;
@@ -20,8 +21,11 @@ mod walk;
 mod windows;
 
 pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
+pub use aliases::{also_known_as, merged, merged_into, person};
 pub use anomalies::{Anomaly, anomalies};
-pub use assignments::{Assignment, Attachment, assignments, attachments, attachments_of, timeline, unattributed};
+pub use assignments::{
+    Assignment, Attachment, assignments, attachments, attachments_of, timeline, unattributed, worn_now,
+};
 pub use commands::{Answered, Command, commands, commands_of};
 pub use consultations::{
     Consultation, Happened, Note, consultation, consultation_parts, consultations, consultations_all, received_by,

@@ -11,6 +11,7 @@ use schemas::time::{Span, Timestamp};
 use serde::Serialize;
 use smol_str::SmolStr;
 
+use super::aliases::all_of;
 use super::fields::Fields;
 use super::misfiled::Worn;
 use super::walk::{Filling, Walk, clustering};
@@ -181,13 +182,23 @@ const SENSORS: usize = 2_000;
 /// # Errors
 /// [`ViewError`].
 pub async fn latest(store: &dyn ViewStore, subject: &str) -> Result<Vec<ReadingRow>, ViewError> {
-    let rows = store
-        .scan(&LATEST, Scan::of(vec![Cell::Text(SmolStr::new(subject))], SENSORS))
-        .await?;
     let worn = Worn::of(store, subject).await?;
-    let rows = rows.into_iter().map(from_latest).collect::<Result<Vec<_>, _>>()?;
-    let own = |row: &ReadingRow| !worn.is_misfiled(&row.sensor_id, row.at, row.reattributed);
-    Ok(rows.into_iter().filter(own).collect())
+    let mut newest: BTreeMap<(Metric, SensorId), ReadingRow> = BTreeMap::new();
+    for of in all_of(store, subject).await? {
+        let rows = store.scan(&LATEST, Scan::of(vec![Cell::Text(of)], SENSORS)).await?;
+        for row in rows {
+            let mut row = from_latest(row)?;
+            let key = (row.metric, row.sensor_id.clone());
+            let newer = newest.get(&key).is_none_or(|known| known.at < row.at);
+            if newer && !worn.is_misfiled(&row.sensor_id, row.at, row.reattributed) {
+                row.patient_id = SmolStr::new(subject);
+                newest.insert(key, row);
+            }
+        }
+    }
+    let mut rows: Vec<ReadingRow> = newest.into_values().collect();
+    rows.sort_by(|a, b| (a.metric.as_str(), &a.sensor_id).cmp(&(b.metric.as_str(), &b.sensor_id)));
+    Ok(rows)
 }
 
 /// The readings of a subject in a range of measured time, newest first; of one metric or of all.
@@ -212,11 +223,11 @@ pub async fn readings(
         }
     }
     let mut page = Filling::new(&READINGS, paging.rows());
-    let mut days = Days::new(subject, day(range.from), last_day);
-    while let Some((day, metrics)) = days.next(store, metric).await? {
+    let mut days = Calendar::of(store, subject, day(range.from), last_day).await?;
+    while let Some((day, lists)) = days.next(store, metric).await? {
         let walk = Walk {
             view: &READINGS,
-            partitions: metrics.into_iter().map(|m| partition(subject, m, day)).collect(),
+            partitions: lists.iter().map(|(of, m)| partition(of, m.clone(), day)).collect(),
             from: Bound::Included(vec![Cell::Time(range.from)]),
             to: to.clone(),
             descending: true,
@@ -228,6 +239,8 @@ pub async fn readings(
     let worn = Worn::of(store, subject).await?;
     page.page(|row| {
         let mut row = from_readings(row)?;
+        // Whatever it was recorded under: a person is one.
+        row.patient_id = SmolStr::new(subject);
         row.misfiled = worn.is_misfiled(&row.sensor_id, row.at, row.reattributed);
         Ok(row)
     })
@@ -237,8 +250,54 @@ fn partition(subject: &str, metric: SmolStr, day: i64) -> Vec<Cell> {
     vec![Cell::Text(SmolStr::new(subject)), Cell::Text(metric), Cell::Int(day)]
 }
 
-/// The days on which a subject has readings, newest first, with the metrics of each.
-pub(super) struct Days {
+/// The days on which a subject has readings, under whatever registration, newest first.
+pub(super) struct Calendar {
+    of: Vec<(Days, Option<Day>)>,
+}
+
+/// A day, with the metrics of which there are readings.
+type Day = (i64, Vec<SmolStr>);
+
+impl Calendar {
+    pub(super) async fn of(store: &dyn ViewStore, subject: &str, from: i64, to: i64) -> Result<Self, ViewError> {
+        let subjects = all_of(store, subject).await?;
+        Ok(Self {
+            of: subjects
+                .iter()
+                .map(|subject| (Days::new(subject, from, to), None))
+                .collect(),
+        })
+    }
+
+    /// The next older day with readings of this metric, or of any: each list of that day, by subject and metric.
+    pub(super) async fn next(
+        &mut self,
+        store: &dyn ViewStore,
+        metric: Option<Metric>,
+    ) -> Result<Option<(i64, Vec<(SmolStr, SmolStr)>)>, ViewError> {
+        for (days, next) in &mut self.of {
+            if next.is_none() {
+                *next = days.next(store, metric).await?;
+            }
+        }
+        let newest = self
+            .of
+            .iter()
+            .filter_map(|(_, next)| next.as_ref().map(|(day, _)| *day))
+            .max();
+        let Some(newest) = newest else { return Ok(None) };
+        let mut lists = Vec::new();
+        for (days, next) in &mut self.of {
+            if let Some((_, metrics)) = next.take_if(|(day, _)| *day == newest) {
+                lists.extend(metrics.into_iter().map(|metric| (days.subject.clone(), metric)));
+            }
+        }
+        Ok(Some((newest, lists)))
+    }
+}
+
+/// The days on which one registration has readings, newest first, with the metrics of each.
+struct Days {
     subject: SmolStr,
     from: i64,
     to: Bound<Vec<Cell>>,
@@ -250,7 +309,7 @@ impl Days {
     /// Rows of `days` read at a time.
     const STRIDE: usize = 256;
 
-    pub(super) fn new(subject: &str, from: i64, to: i64) -> Self {
+    fn new(subject: &str, from: i64, to: i64) -> Self {
         let to = Bound::Included(vec![Cell::Int(to)]);
         Self {
             subject: SmolStr::new(subject),
@@ -262,11 +321,7 @@ impl Days {
     }
 
     /// The next older day with readings of this metric, or of any.
-    pub(super) async fn next(
-        &mut self,
-        store: &dyn ViewStore,
-        metric: Option<Metric>,
-    ) -> Result<Option<(i64, Vec<SmolStr>)>, ViewError> {
+    async fn next(&mut self, store: &dyn ViewStore, metric: Option<Metric>) -> Result<Option<Day>, ViewError> {
         // The oldest day read may go on in the next stretch: it is whole once an older one or the end was read.
         while self.read.len() < 2 && !self.done {
             self.fill(store, metric).await?;

@@ -1,5 +1,7 @@
 //! Who is registered, and together with who was heard: everybody.
 
+use std::collections::BTreeMap;
+
 use std::ops::Bound;
 
 use schemas::ids::{Key, PatientId, SensorId};
@@ -8,6 +10,7 @@ use schemas::time::Timestamp;
 use serde_json::{Map, Value};
 use smol_str::{SmolStr, format_smolstr};
 
+use super::aliases::{self, merged_into};
 use super::assignments::{Assignment, assignments, timeline};
 use super::fields::Fields;
 use super::registry::{self, PatientRow, SensorRow, listed};
@@ -183,6 +186,8 @@ pub struct PatientCard {
     pub registered: Option<Registered>,
     /// What was heard.
     pub heard: Option<PatientRow>,
+    /// The registration that stands for the person, where it is another one.
+    pub merged_into: Option<PatientId>,
 }
 
 /// A sensor: registered, heard, or both.
@@ -205,7 +210,11 @@ pub struct SensorCard {
 pub async fn patient_card(store: &dyn ViewStore, id: &PatientId) -> Result<Option<PatientCard>, ViewError> {
     let registered = registered(store, &Key::Patient(id.clone())).await?;
     let heard = registry::patient(store, id).await?;
-    Ok((registered.is_some() || heard.is_some()).then(|| PatientCard {
+    if registered.is_none() && heard.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(PatientCard {
+        merged_into: merged_into(store, id).await?,
         id: id.clone(),
         registered,
         heard,
@@ -257,13 +266,22 @@ pub async fn patient_cards(
     let known = register(store, Register::Patients, prefix, paging).await?;
     let heard = registry::patients(store, prefix, paging).await?;
     let merged = merged(known, heard, |row| row.id.clone().into(), paging.rows())?;
-    let card = |(id, registered, heard): (SmolStr, _, _)| {
-        PatientId::new(&id)
-            .map(|id| PatientCard { id, registered, heard })
-            .map_err(|e| ViewError::Corrupt(format!("{id}: {e}")))
+    let mut aliases = match (merged.items.first(), merged.items.last()) {
+        (Some((first, ..)), Some((last, ..))) => aliases::merged(store, first.clone()..=last.clone()).await?,
+        _ => BTreeMap::new(),
     };
+    let mut items = Vec::with_capacity(merged.items.len());
+    for (id, registered, heard) in merged.items {
+        let id = PatientId::new(&id).map_err(|e| ViewError::Corrupt(format!("{id}: {e}")))?;
+        items.push(PatientCard {
+            merged_into: aliases.remove(&id),
+            id,
+            registered,
+            heard,
+        });
+    }
     Ok(Page {
-        items: merged.items.into_iter().map(card).collect::<Result<_, _>>()?,
+        items,
         next_cursor: merged.next_cursor,
     })
 }
@@ -310,8 +328,7 @@ fn merged<H>(
     };
     let ends = [end(&known.next_cursor)?, end(&heard.next_cursor)?];
     let mut end = ends.into_iter().flatten().min();
-    let mut both: std::collections::BTreeMap<SmolStr, (Option<Registered>, Option<H>)> =
-        std::collections::BTreeMap::new();
+    let mut both: BTreeMap<SmolStr, (Option<Registered>, Option<H>)> = BTreeMap::new();
     for row in known.items {
         let id = row.id.clone();
         both.entry(id).or_default().0 = Some(row);

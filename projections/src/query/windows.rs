@@ -9,9 +9,10 @@ use schemas::time::{Span, Timestamp};
 use serde::Serialize;
 use smol_str::SmolStr;
 
+use super::aliases::all_of;
 use super::fields::Fields;
 use super::misfiled::Worn;
-use super::readings::Days;
+use super::readings::Calendar;
 use super::walk::{Filling, Walk};
 use super::{Page, Paging, Range};
 use crate::key;
@@ -120,20 +121,24 @@ pub async fn windows(
         }
     }
     let (mut page, mut last) = (Filling::new(&WINDOWS, paging.rows()), None);
-    let mut days = Days::new(subject, day(from), last_day);
+    let mut days = Calendar::of(store, subject, day(from), last_day).await?;
+    let subjects = all_of(store, subject).await?;
     while let Some((day, _)) = days.next(store, Some(metric)).await? {
         let bucket = bucket(size, start_of(day));
         if last.replace(bucket) == Some(bucket) {
             continue;
         }
-        let walk = Walk {
-            view: &WINDOWS,
-            partitions: vec![vec![
-                Cell::Text(SmolStr::new(subject)),
+        let partition = |of: &SmolStr| {
+            vec![
+                Cell::Text(of.clone()),
                 metric.as_str().into(),
                 size.as_str().into(),
                 Cell::Int(bucket),
-            ]],
+            ]
+        };
+        let walk = Walk {
+            view: &WINDOWS,
+            partitions: subjects.iter().map(partition).collect(),
             from: Bound::Included(vec![Cell::Time(from)]),
             to: to.clone(),
             descending: true,

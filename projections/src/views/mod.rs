@@ -1,6 +1,7 @@
 //! The views: pure and memoryless, whole rows with absolute values.
 
 pub mod alerts;
+pub mod aliases;
 pub mod assignments;
 pub mod commands;
 pub mod consultations;
@@ -26,12 +27,14 @@ use crate::store::Change;
 use crate::view::{Cell, View};
 
 /// Every view.
-pub const ALL: [&View; 28] = [
+pub const ALL: [&View; 30] = [
     &alerts::ALERTS,
     &alerts::ALERT_BY_ID,
     &alerts::ALERT_HISTORY,
     &alerts::ALERTS_BY_DAY,
     &alerts::OPEN_ALERTS,
+    &aliases::ALSO_KNOWN_AS,
+    &aliases::MERGED_INTO,
     &assignments::ASSIGNMENTS,
     &assignments::ATTACHMENTS,
     &assignments::PATIENT_SENSORS,
@@ -110,6 +113,7 @@ pub fn project_fact(fact: &Recorded, out: &mut Vec<Change>) {
     assignments::project(fact, out);
     revocations::project(fact, out);
     commands::project(fact, out);
+    aliases::project(fact, out);
 }
 
 /// The rows that follow from what a processor concluded.

@@ -3,7 +3,7 @@
 use smol_str::SmolStr;
 
 use crate::avro::{record, symbols};
-use crate::ids::StaffId;
+use crate::ids::{PatientId, StaffId};
 use crate::time::{Span, Timestamp};
 
 symbols! {
@@ -173,6 +173,18 @@ record! {
         /// Whose tokens: all that were issued up to when it happened.
         pub subject: Option<SmolStr>,
         /// Who took it back.
+        pub by: SmolStr,
+    }
+}
+
+record! {
+    /// Somebody said that this registration and another are of one person, or that they are not.
+    pub struct PatientMerged {
+        /// The registration that stands for the person; `None` where this one does.
+        pub into: Option<PatientId>,
+        /// The registration that stood for them until now.
+        pub before: Option<PatientId>,
+        /// Who said so.
         pub by: SmolStr,
     }
 }

@@ -131,7 +131,7 @@ fn text(field: &str, n: u64) -> String {
     match field {
         "metric" => Metric::ALL[n as usize % Metric::ALL.len()].to_string(),
         "key" | "patient_id" => ["p", "", "sensor:s-1", "staff:dr.b"][n as usize % 4].to_owned(),
-        "patient" | "staff_id" | "before" | "after" | "sensor_id" | "care_team" | "consultation_id"
+        "patient" | "staff_id" | "into" | "before" | "after" | "sensor_id" | "care_team" | "consultation_id"
         | "practitioner_id" => {
             format!("s{n}")
         }
@@ -261,6 +261,7 @@ fn fact(fact: &Fact) -> Json {
         Fact::CommandSent(body) => json!(body),
         Fact::CommandAnswered(body) => json!(body),
         Fact::CommandExpired(body) => json!(body),
+        Fact::PatientMerged(body) => json!(body),
         Fact::ConsultationPlanned(body) => json!(body),
         Fact::ConsultationOpened(body) => json!(body),
         Fact::ConsultationClosed(body) => json!(body),
