@@ -52,7 +52,7 @@ async fn answers_have_the_agreed_shapes() {
     let alert = "id, patient_id, sensor_id, metric, rule, class, severity, state, retrospective, message, message_fr, \
                  value, limit, started_at, raised_at, acknowledged_at, acknowledged_by, resolved_at, history";
     let patient = "id, name, birth_date, sex, conditions, zone, care_team, registered, revision, ended, recorded_by, \
-                   recorded_at, last_heard";
+                   recorded_at, merged_into, last_heard";
     let practitioner = "id, name, profession, speciality, organisation, zone, registered, revision, ended, \
                         recorded_by, recorded_at";
     let sensor = "id, kind, mac_address, protocol_type, place, zone, registered, revision, ended, recorded_by, \
