@@ -6,7 +6,7 @@ fajma=$(realpath "$1")
 work=$(mktemp -d "${2:-/tmp}/backlog.XXXXXX")
 seconds=${3:-20}
 server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap '[ -z "$server" ] || { kill "$server" && wait "$server"; } 2>/dev/null || true; rm -rf "$work"' EXIT
 cd "$work"
 
 "$fajma" up --data data --listen 127.0.0.1:0 --mqtt 127.0.0.1:0 --json >up.json 2>up.log &

@@ -25,7 +25,7 @@ use crate::accept::{self, Bounds, Context, Outcome, Rules, Verdict};
 use crate::metrics;
 use crate::roster::Roster;
 use memory::{Known, Memory, Seen};
-use pace::{Pace, Urgency};
+use pace::Pace;
 pub use receipt::{Position, Receipt, Status, Tally};
 pub use traffic::DoorTraffic;
 use traffic::Traffic;
@@ -193,15 +193,20 @@ impl Intake {
             return Ok(Vec::new());
         };
         let (mut facts, refused, mut receipts) = sort(verdicts, self.log.layout().partitions);
-        let _pace = self.pace.admit(per_partition(&facts), Urgency::of(&facts)).await;
-        let encoded = writing::facts(&mut facts);
-        let (rejected, refused_bytes) = writing::rejections(&refused, self.log.layout().partitions, usize::MAX);
-        let _room = self.room_for(encoded + refused_bytes).await?;
-        tokio::try_join!(self.append_facts(&mut facts), self.append_refused(rejected, &refused))?;
-        for fact in facts {
-            if let Known::Appended(position) = fact.known {
-                self.pace.landed(position.partition, position.offset);
+        let (mut rejected, mut refused_bytes) = writing::rejections(&refused, self.log.layout().partitions, usize::MAX);
+        for (urgency, piece) in self.pace.pieces(&mut facts) {
+            let _pace = self.pace.admit(per_partition(piece), urgency, began).await;
+            let encoded = writing::facts(piece);
+            let _room = self.room_for(encoded + std::mem::take(&mut refused_bytes)).await?;
+            let rejected = std::mem::take(&mut rejected);
+            tokio::try_join!(self.append_facts(piece), self.append_refused(rejected, &refused))?;
+            for fact in &*piece {
+                if let Known::Appended(position) = fact.known {
+                    self.pace.landed(position.partition, position.offset);
+                }
             }
+        }
+        for fact in facts {
             receipt::fold(&mut receipts, fact);
         }
         self.traffic.answered(door, &receipts);

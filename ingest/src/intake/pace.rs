@@ -1,9 +1,9 @@
 //! Doors go no faster than processors: who sends more than can be evaluated waits for the answer, so that no alert
 //! stands behind a queue that only grows.
 //!
-//! Per partition, a message waits while more than so many records are recorded and not yet evaluated. Messages that hold
-//! nothing but the past wait at half of that, so that live values overtake a backlog that is being drained. A device's
-//! alarm never waits. Recording comes before evaluating: a processor that stands still (stopped, not running, starting)
+//! Per partition, a message waits while more than so many records are recorded and not yet evaluated. What is past waits at
+//! an eighth of that, and comes in pieces no larger, so that live values overtake a backlog that is being drained. A
+//! device's alarm never waits. Recording comes before evaluating: a processor that stands still (stopped, not running, starting)
 //! holds nobody up, and no message waits longer than [`Limits::held_at_most`](super::Limits::held_at_most).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,8 @@ use crate::metrics;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A processor that has not come on for so long is not waited for.
 const STANDS_STILL: Duration = Duration::from_secs(3);
+/// The past waits at this part of what live values wait at.
+const PAST_PART: i64 = 8;
 /// What was measured so long before it came is the past.
 const PAST: Span = Span::seconds(120);
 
@@ -42,11 +44,15 @@ impl Urgency {
         let envelopes = || facts.iter().map(|fact| &fact.envelope);
         if envelopes().any(|e| matches!(e.fact, Fact::DeviceAlarm(_))) {
             Self::Alarm
-        } else if envelopes().any(|e| e.received_at - e.measured_at <= PAST) {
-            Self::Live
-        } else {
+        } else if facts.iter().all(Self::is_past) {
             Self::Past
+        } else {
+            Self::Live
         }
+    }
+
+    fn is_past(fact: &Pending) -> bool {
+        fact.envelope.received_at - fact.envelope.measured_at > PAST
     }
 }
 
@@ -147,8 +153,39 @@ impl Pace {
         }
     }
 
+    /// Records of a partition that may wait to be evaluated where the past is still let in.
+    fn past(&self) -> i64 {
+        (self.limit / PAST_PART).max(1)
+    }
+
+    /// What of a large message goes into the log at once, one piece after the other: live values first, then the past, a
+    /// little at a time, so that others find room in between. A message with an alarm goes whole.
+    pub(super) fn pieces<'f>(&self, mut facts: &'f mut [Pending]) -> Vec<(Urgency, &'f mut [Pending])> {
+        let urgency = Urgency::of(facts);
+        let at_once = usize::try_from(self.past()).unwrap_or(usize::MAX);
+        if urgency == Urgency::Alarm || facts.len() <= at_once {
+            return vec![(urgency, facts)];
+        }
+        let mut pieces = Vec::new();
+        if urgency == Urgency::Live {
+            facts.sort_by_key(Urgency::is_past);
+            let live = facts.partition_point(|fact| !Urgency::is_past(fact));
+            let (now, rest) = facts.split_at_mut(live);
+            pieces.push((urgency, now));
+            facts = rest;
+        }
+        pieces.extend(facts.chunks_mut(at_once).map(|piece| (Urgency::Past, piece)));
+        pieces
+    }
+
     /// Waits until there is room for a message's records (so many each partition, in order of partitions).
-    pub(super) async fn admit(&self, records: Vec<(Partition, usize)>, urgency: Urgency) -> Admitted<'_> {
+    /// None waits longer than since `began`.
+    pub(super) async fn admit(
+        &self,
+        records: Vec<(Partition, usize)>,
+        urgency: Urgency,
+        began: Instant,
+    ) -> Admitted<'_> {
         let mut admitted = Admitted {
             pace: self,
             records: Vec::with_capacity(records.len()),
@@ -156,7 +193,7 @@ impl Pace {
         if urgency == Urgency::Alarm || self.limit == i64::MAX {
             return admitted;
         }
-        let deadline = Instant::now() + self.held_at_most;
+        let deadline = began + self.held_at_most;
         for (partition, records) in records {
             let Some(lane) = self.lanes.get(usize::from(partition)) else {
                 continue;
@@ -173,7 +210,7 @@ impl Pace {
 
     async fn enter(&self, lane: &Lane, records: usize, urgency: Urgency) {
         let (turn, limit) = match urgency {
-            Urgency::Past => (&lane.past, (self.limit / 2).max(1)),
+            Urgency::Past => (&lane.past, self.past()),
             Urgency::Live | Urgency::Alarm => (&lane.live, self.limit),
         };
         if let Ok(_mine) = turn.try_lock()
@@ -231,7 +268,14 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use schemas::facts::{ClockTicked, TickedBy};
+    use schemas::ids::{EventId, Key};
+    use schemas::journal::{ClockQuality, Envelope};
+    use schemas::time::Timestamp;
+
     use super::*;
+    use crate::intake::memory::Known;
 
     const LIMIT: usize = 100;
 
@@ -249,7 +293,7 @@ mod tests {
     }
 
     async fn admitted(pace: &Pace, partition: Partition, urgency: Urgency) -> bool {
-        let admit = pace.admit(vec![(partition, 10)], urgency);
+        let admit = pace.admit(vec![(partition, 10)], urgency, Instant::now());
         tokio::time::timeout(Duration::from_millis(1), admit).await.is_ok()
     }
 
@@ -262,7 +306,7 @@ mod tests {
         assert!(!admitted(&pace, 0, Urgency::Live).await, "100 wait");
         assert!(admitted(&pace, 1, Urgency::Live).await, "another partition has room");
         assert!(admitted(&pace, 0, Urgency::Alarm).await, "an alarm never waits");
-        let (waiting, ()) = tokio::join!(pace.admit(vec![(0, 10)], Urgency::Live), async {
+        let (waiting, ()) = tokio::join!(pace.admit(vec![(0, 10)], Urgency::Live, Instant::now()), async {
             tokio::task::yield_now().await;
             reached(&pace, 0, 1);
         });
@@ -280,7 +324,7 @@ mod tests {
         assert!(!admitted(&pace, 0, Urgency::Past).await);
         assert!(admitted(&pace, 0, Urgency::Live).await);
         let (past, live) = (
-            pace.admit(vec![(0, 10)], Urgency::Past),
+            pace.admit(vec![(0, 10)], Urgency::Past, Instant::now()),
             admitted(&pace, 0, Urgency::Live),
         );
         tokio::pin!(past);
@@ -289,6 +333,64 @@ mod tests {
             _ = &mut past => panic!("the backlog came first"),
             live = live => assert!(live, "not even behind a backlog that came before"),
         }
+    }
+
+    /// Something measured so many seconds before it came.
+    fn fact(receipt: usize, seconds: i64) -> Pending {
+        Pending {
+            receipt,
+            envelope: Envelope {
+                id: EventId::of("test", &[&receipt.to_be_bytes()]),
+                key: Key::Nobody,
+                measured_at: Timestamp(0) - Span::seconds(seconds),
+                gateway_at: None,
+                received_at: Timestamp(0),
+                clock: ClockQuality::Device,
+                cause: None,
+                fact: Fact::ClockTicked(ClockTicked { by: TickedBy::Ingest }),
+            },
+            partition: 0,
+            key: Bytes::new(),
+            value: Bytes::new(),
+            known: Known::NotYet,
+        }
+    }
+
+    #[test]
+    fn of_a_large_message_live_values_go_first_and_the_past_follows_in_pieces() {
+        let pace = pace();
+        let pieces = |ages: &[i64]| {
+            let mut facts: Vec<Pending> = ages.iter().enumerate().map(|(n, age)| fact(n, *age)).collect();
+            let pieces = pace.pieces(&mut facts);
+            let told = |(urgency, piece): &(Urgency, &mut [Pending])| {
+                (*urgency, piece.iter().map(|fact| fact.receipt).collect::<Vec<_>>())
+            };
+            pieces.iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(pieces(&[]), [(Urgency::Past, vec![])]);
+        assert_eq!(
+            pieces(&[500, 0]),
+            [(Urgency::Live, vec![0, 1])],
+            "a small one goes whole"
+        );
+        let mut ages = [500; 30];
+        let past = pieces(&ages);
+        assert!(past.iter().all(|(urgency, _)| *urgency == Urgency::Past));
+        assert_eq!(
+            past.iter().map(|(_, piece)| piece.len()).collect::<Vec<_>>(),
+            [12, 12, 6]
+        );
+        assert!(past.iter().flat_map(|(_, piece)| piece).copied().eq(0..30), "in order");
+        (ages[7], ages[20]) = (1, 2);
+        let mixed = pieces(&ages);
+        assert_eq!(mixed[0], (Urgency::Live, vec![7, 20]));
+        assert_eq!(
+            mixed[1..].iter().map(|(_, piece)| piece.len()).collect::<Vec<_>>(),
+            [12, 12, 4]
+        );
+        let unlimited = Pace::new(1, 0, Duration::from_secs(30));
+        let mut facts: Vec<Pending> = (0..1000).map(|n| fact(n, 500)).collect();
+        assert_eq!(unlimited.pieces(&mut facts).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,7 +423,7 @@ mod tests {
         let began = Instant::now();
         tokio::select! {
             () = slow => {}
-            admitted = pace.admit(vec![(0, 10)], Urgency::Live) => assert!(admitted.records.is_empty()),
+            admitted = pace.admit(vec![(0, 10)], Urgency::Live, Instant::now()) => assert!(admitted.records.is_empty()),
         }
         assert_eq!(began.elapsed().as_secs(), 30);
     }
