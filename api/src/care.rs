@@ -4,7 +4,7 @@
 //! process a fraction of a second after it is durable. A registration that has ended, the patient's or the practitioner's
 //! own, gives no right.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use eventlog::Clock;
@@ -12,6 +12,7 @@ use eventlog::follow::Follows;
 use projections::query::{self, Paging, Registered};
 use projections::store::{ViewError, ViewStore};
 use schemas::access;
+use schemas::alias::Aliases;
 use schemas::facts::Patient;
 use schemas::ids::{Key, PatientId, StaffId};
 use schemas::journal::{Envelope, Fact};
@@ -54,9 +55,7 @@ struct Known {
     /// The revision of each practitioner's registration, and those that have ended.
     staff: HashMap<SmolStr, i32>,
     gone: HashSet<SmolStr>,
-    /// What each merged registration was merged into, and what was merged into each.
-    into: HashMap<PatientId, PatientId>,
-    merged: HashMap<PatientId, BTreeSet<PatientId>>,
+    aliases: Aliases,
 }
 
 impl Known {
@@ -92,42 +91,13 @@ impl Known {
         }
     }
 
-    fn merge(&mut self, id: &PatientId, into: Option<PatientId>) {
-        if let Some(merged) = self.into.remove(id).and_then(|before| self.merged.get_mut(&before)) {
-            merged.remove(id);
-        }
-        if let Some(into) = into {
-            self.merged.entry(into.clone()).or_default().insert(id.clone());
-            self.into.insert(id.clone(), into);
-        }
-    }
-
-    /// All that are merged with a registration, whichever way, without itself.
-    fn also_known_as(&self, id: &PatientId) -> Vec<PatientId> {
-        let (mut found, mut next) = (Vec::new(), vec![id]);
-        while let Some(at) = next.pop() {
-            let others = self
-                .into
-                .get(at)
-                .into_iter()
-                .chain(self.merged.get(at).into_iter().flatten());
-            for other in others {
-                if other != id && !found.contains(other) {
-                    found.push(other.clone());
-                    next.push(other);
-                }
-            }
-        }
-        found
-    }
-
     fn fact(&mut self, key: &Key, fact: &Fact) {
         match (key, fact) {
             (Key::Patient(id), Fact::PatientRecorded(it)) => {
                 let team = if it.ended { Vec::new() } else { members(&it.patient) };
                 self.patient(id, it.revision, team);
             }
-            (Key::Patient(id), Fact::PatientMerged(it)) => self.merge(id, it.into.clone()),
+            (Key::Patient(id), Fact::PatientMerged(it)) => self.aliases.merge(id, it.into.clone()),
             (Key::Staff(id), Fact::PractitionerRecorded(it)) => self.practitioner(id.as_str(), it.revision, it.ended),
             _ => {}
         }
@@ -178,7 +148,11 @@ impl CareTeams {
             }
         }
         let merged = query::merged(views, ..).await?;
-        self.change(|known| merged.into_iter().for_each(|(id, into)| known.merge(&id, Some(into))));
+        self.change(|known| {
+            merged
+                .into_iter()
+                .for_each(|(id, into)| known.aliases.merge(&id, Some(into)))
+        });
         Ok(())
     }
 
@@ -216,9 +190,14 @@ impl access::CareTeams for CareTeams {
         }
     }
 
+    fn person(&self, patient: &PatientId) -> PatientId {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.aliases.person(patient)
+    }
+
     fn also_known_as(&self, patient: &PatientId) -> Vec<PatientId> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.also_known_as(patient)
+        known.aliases.also_known_as(patient)
     }
 }
 
@@ -316,34 +295,6 @@ mod tests {
         assert!(known.gone.contains("ba"));
         known.practitioner("ba", 3, false);
         assert!(!known.gone.contains("ba"));
-    }
-
-    #[test]
-    fn registrations_that_were_merged_are_known_by_each_of_them_until_it_is_taken_back() {
-        let mut known = Known::default();
-        known.merge(&patient("a"), Some(patient("b")));
-        known.merge(&patient("b"), Some(patient("c")));
-        let others = |known: &Known, id: &str| {
-            let mut ids: Vec<String> = known
-                .also_known_as(&patient(id))
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            ids.sort();
-            ids.concat()
-        };
-        assert_eq!(
-            ["a", "b", "c", "d"].map(|id| others(&known, id)),
-            ["bc", "ac", "ab", ""]
-        );
-        known.merge(&patient("b"), None);
-        assert_eq!(["a", "b", "c"].map(|id| others(&known, id)), ["b", "a", ""]);
-        known.merge(&patient("b"), Some(patient("a")));
-        assert_eq!(
-            ["a", "b"].map(|id| others(&known, id)),
-            ["b", "a"],
-            "each into the other, which two at once may say"
-        );
     }
 
     #[test]

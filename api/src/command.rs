@@ -1,11 +1,9 @@
 //! What people decide, put into the journal.
 
-use bytes::Bytes;
 use eventlog::{Append, Topic};
 use schemas::codec;
 use schemas::ids::{EventId, Key};
 use schemas::journal::{ClockQuality, Envelope, Fact};
-use schemas::partition;
 use schemas::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -43,7 +41,10 @@ pub(crate) async fn recorded(state: &State, key: Key, fact: Fact) -> Result<(Don
 /// Appends envelopes as they are; where the last of them stands, once all are durable.
 pub(crate) async fn appended(state: &State, envelopes: Vec<Envelope>) -> Result<Option<Position>, Problem> {
     let partitions = state.parts.log.layout().partitions;
-    let appends: Vec<Append> = envelopes.iter().map(|envelope| encoded(envelope, partitions)).collect();
+    let appends: Vec<Append> = envelopes
+        .iter()
+        .map(|envelope| Append::of(envelope, partitions))
+        .collect();
     let last = appends.last().map(|append| append.partition);
     let offsets = state.parts.log.append(Topic::Journal, appends).await?;
     Ok(last
@@ -53,11 +54,12 @@ pub(crate) async fn appended(state: &State, envelopes: Vec<Envelope>) -> Result<
 
 /// A fact about `key`, decided now, as it goes into the journal.
 pub(crate) fn append(key: Key, fact: Fact, now: Timestamp, partitions: u16) -> Append {
-    encoded(&envelope(key, fact, now), partitions)
+    Append::of(&envelope(key, fact, now), partitions)
 }
 
-/// A fact about `key`, decided now.
-pub(crate) fn envelope(key: Key, fact: Fact, now: Timestamp) -> Envelope {
+/// A fact about `key`, decided now: a command's.
+#[must_use]
+pub fn envelope(key: Key, fact: Fact, now: Timestamp) -> Envelope {
     let mut envelope = Envelope {
         id: EventId([0; 16]),
         key,
@@ -73,15 +75,4 @@ pub(crate) fn envelope(key: Key, fact: Fact, now: Timestamp) -> Envelope {
     codec::encode(&envelope, &mut value);
     envelope.id = EventId::of("fajma.command", &[&value]);
     envelope
-}
-
-fn encoded(envelope: &Envelope, partitions: u16) -> Append {
-    let mut value = Vec::with_capacity(256);
-    codec::encode(envelope, &mut value);
-    let key = envelope.key.text();
-    Append {
-        partition: partition::of_bytes(key.as_bytes(), partitions),
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: value.into(),
-    }
 }

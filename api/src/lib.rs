@@ -25,6 +25,7 @@ pub mod token;
 mod wire;
 
 pub use care::CareTeams;
+pub use command::envelope as decided;
 pub use doors::{Doors, NoDoors, SaidOf};
 pub use layers::with_common_layers;
 pub use live::{Followed, follow_consultation};

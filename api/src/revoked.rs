@@ -74,7 +74,8 @@ impl Revocations for Revoked {
         }
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let until = known.subjects.get(subject);
-        known.tokens.contains(&grant.id) || until.is_some_and(|until| grant.issued_at <= *until)
+        (!grant.id.is_empty() && known.tokens.contains(&grant.id))
+            || until.is_some_and(|until| grant.issued_at <= *until)
     }
 }
 
@@ -92,12 +93,14 @@ mod tests {
         tell(Some("one"), None, 0);
         tell(None, Some("ba"), 50);
         tell(None, Some("ba"), 40);
+        tell(Some(""), None, 0);
         for (subject, id, issued_at, is) in [
             ("sow", "one", 90, true),
             ("sow", "two", 10, false),
             ("ba", "two", 50, true),
             ("ba", "two", 51, false),
             ("ba", "", 45, true),
+            ("sow", "", 45, false),
         ] {
             let grant = Grant {
                 id: id.into(),

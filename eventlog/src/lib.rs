@@ -37,7 +37,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::derived::{Incarnation, Origin};
+use schemas::journal::Envelope;
 use schemas::time::Timestamp;
+use schemas::{codec, partition};
 use smol_str::SmolStr;
 
 /// A partition's number, from 0.
@@ -63,6 +65,20 @@ pub struct Append {
     pub key: Bytes,
     /// The framed record.
     pub value: Bytes,
+}
+
+impl Append {
+    /// An envelope, in the partition of its key.
+    #[must_use]
+    pub fn of(envelope: &Envelope, partitions: u16) -> Self {
+        let mut value = Vec::with_capacity(256);
+        codec::encode(envelope, &mut value);
+        Self {
+            partition: partition::of(&envelope.key, partitions),
+            key: Bytes::from(envelope.key.text().to_string()),
+            value: value.into(),
+        }
+    }
 }
 
 /// How much to read at once.

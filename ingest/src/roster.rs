@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use eventlog::follow::Follows;
+use schemas::alias::Aliases;
 use schemas::assignment::{self, Owners};
 use schemas::facts::{CommandIssued, CommandName};
 use schemas::ids::{Key, PatientId, SensorId};
@@ -22,14 +23,11 @@ use tokio::sync::watch;
 pub struct Roster {
     sensors: RwLock<HashMap<SensorId, File>>,
     /// Registrations that stand for the same person as another one.
-    merged: RwLock<HashMap<PatientId, PatientId>>,
+    merged: RwLock<Aliases>,
     /// Whether anything is known of any sensor.
     begun: AtomicBool,
     changed: watch::Sender<()>,
 }
-
-/// One that was merged into one that was merged, and so on: so often at most.
-const STEPS: usize = 8;
 
 /// What is known of one sensor.
 #[derive(Debug, Default)]
@@ -132,24 +130,16 @@ impl Roster {
         if !self.begun.load(Ordering::Relaxed) {
             return patient;
         }
-        let merged = self.merged.read().unwrap_or_else(PoisonError::into_inner);
-        let mut patient = patient;
-        for _ in 0..STEPS {
-            match merged.get(&patient) {
-                Some(into) => patient = into.clone(),
-                None => break,
-            }
-        }
-        patient
+        self.merged
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .person(&patient)
     }
 
     /// A registration is of the same person as another one, or (`None`) is not any more.
     pub fn merged(&self, patient: &PatientId, into: Option<PatientId>) {
         let mut merged = self.merged.write().unwrap_or_else(PoisonError::into_inner);
-        match into {
-            Some(into) => merged.insert(patient.clone(), into),
-            None => merged.remove(patient),
-        };
+        merged.merge(patient, into);
         drop(merged);
         self.begun.store(true, Ordering::Relaxed);
         self.changed.send_replace(());
@@ -206,7 +196,7 @@ impl Roster {
     pub async fn knows_merged(&self, patient: &PatientId, into: Option<&PatientId>) {
         self.knows(|roster| {
             let merged = roster.merged.read().unwrap_or_else(PoisonError::into_inner);
-            merged.get(patient) == into
+            merged.merged_into(patient) == into
         })
         .await;
     }

@@ -39,6 +39,9 @@ pub trait CareTeams: fmt::Debug + Send + Sync {
     /// The patients in whose care team a practitioner is, by id.
     fn patients(&self, staff: &str) -> Vec<PatientId>;
 
+    /// The registration that stands for the person that a patient is.
+    fn person(&self, patient: &PatientId) -> PatientId;
+
     /// Further registrations of the person that a patient is: what holds for one of them holds for all.
     fn also_known_as(&self, patient: &PatientId) -> Vec<PatientId>;
 }
@@ -240,6 +243,13 @@ impl Principal {
         self.patients.contains(patient) || self.live.teams.as_ref().is_some_and(other)
     }
 
+    /// Whether a registration stands for its person, as far as is known: what is told of a person is told under that one.
+    #[must_use]
+    pub fn stands(&self, patient: &PatientId) -> bool {
+        let teams = self.live.teams.as_ref();
+        teams.is_none_or(|teams| teams.person(patient) == *patient)
+    }
+
     /// These patients, under all their registrations, by id.
     fn everywhere(&self, mut patients: Vec<PatientId>) -> Vec<PatientId> {
         if let Some(teams) = &self.live.teams {
@@ -423,6 +433,15 @@ mod tests {
             } else {
                 Vec::new()
             }
+        }
+
+        fn person(&self, patient: &PatientId) -> PatientId {
+            let stands = if patient.as_str() == "again" {
+                "cared"
+            } else {
+                patient.as_str()
+            };
+            PatientId::new(stands).unwrap()
         }
 
         fn also_known_as(&self, patient: &PatientId) -> Vec<PatientId> {

@@ -169,6 +169,18 @@ impl Owners {
         self.pieces.iter().filter(within).any(|piece| piece.patient.is_none())
     }
 
+    /// Whether it is said to be somebody's all the time between two moments.
+    #[must_use]
+    pub fn is_always_somebodys(&self, from: Timestamp, until: Timestamp) -> bool {
+        let mut known = from;
+        for piece in self.pieces.iter().filter(|piece| piece.patient.is_some()) {
+            if piece.from <= known && known < piece.until {
+                known = piece.until;
+            }
+        }
+        known >= until
+    }
+
     /// The greatest order that was taken in; 0 where none was.
     #[must_use]
     pub const fn order(&self) -> i64 {

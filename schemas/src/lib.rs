@@ -7,6 +7,7 @@
 //! [`avro`] and [`codec`] (bytes).
 
 pub mod access;
+pub mod alias;
 pub mod assignment;
 pub mod avro;
 pub mod catalogue;

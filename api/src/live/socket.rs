@@ -154,6 +154,8 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
         Scope::Patient(patient) | Scope::Consultation(Held { patient, .. }) => Some(patient.clone()),
         Scope::Alerts(_) => None,
     };
+    // A consultation stays with the registration that it was begun for.
+    let is_of_a_person = matches!(scope, Scope::Patient(_));
     let mut feed = match Feed::begin(&state.hub, scope, watcher.since.as_deref()).await {
         Ok(feed) => feed,
         Err(broken) => return closing(&broken),
@@ -207,6 +209,13 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
             .is_none_or(|patient| watcher.caller.principal.may(Action::SeePatient(patient)))
         {
             return (code::ENDED, "the right to see this has ended");
+        }
+        if is_of_a_person
+            && !watched
+                .as_ref()
+                .is_none_or(|patient| watcher.caller.principal.stands(patient))
+        {
+            return (code::TOO_OLD, "another registration stands for this person: start anew");
         }
         let told = matches!(message, Message::Text(_));
         if !send(socket, message).await {

@@ -128,8 +128,8 @@ pub(super) async fn assign(
     let fields = sent.fields(&["patient_id", "from"])?;
     let patient = match needed("patient_id", fields.get("patient_id"))? {
         Value::Null => None,
-        Value::String(patient) => Some(known(&state, patient).await?),
-        _ => return Err(no_patient()),
+        Value::String(patient) => Some(known(&state, "patient_id", patient).await?),
+        _ => return Err(no_patient("patient_id")),
     };
     let now = state.now();
     let from = at(&fields, "from")?.unwrap_or(now);
@@ -164,19 +164,19 @@ pub(super) async fn give(
     Ok(done)
 }
 
-/// A patient of whom something is known, registered and not ended or heard.
-async fn known(state: &State, patient: &str) -> Result<PatientId, Problem> {
-    let id = PatientId::new(patient).map_err(|_| no_patient())?;
+/// The person that a field names: of whom something is known, registered and not ended or heard.
+pub(super) async fn known(state: &State, field: &'static str, patient: &str) -> Result<PatientId, Problem> {
+    let id = PatientId::new(patient).map_err(|_| no_patient(field))?;
     let card = query::patient_card(&*state.parts.views, &id).await.map_err(viewed)?;
-    let card = card.ok_or_else(no_patient)?;
+    let card = card.ok_or_else(|| no_patient(field))?;
     match card.registered {
-        Some(registered) if registered.ended => Err(no_patient()),
+        Some(registered) if registered.ended => Err(no_patient(field)),
         _ => person(state, &id).await,
     }
 }
 
-fn no_patient() -> Problem {
-    Problem::invalid("patient_id", "no such patient", "ce patient n’existe pas")
+pub(super) fn no_patient(field: &'static str) -> Problem {
+    Problem::invalid(field, "no such patient", "ce patient n’existe pas")
 }
 
 fn at(fields: &Map<String, Value>, field: &'static str) -> Result<Option<Timestamp>, Problem> {
@@ -270,7 +270,7 @@ pub(super) async fn reattribute(
     let id = changing(&state, &caller, &sensor).await?;
     let fields = sent.fields(&["from", "to", "patient_id"])?;
     let patient = needed("patient_id", fields.get("patient_id").and_then(Value::as_str))?;
-    let patient = known(&state, patient).await?;
+    let patient = known(&state, "patient_id", patient).await?;
     let range = Range {
         from: needed("from", at(&fields, "from")?)?,
         to: needed("to", at(&fields, "to")?)?,
@@ -319,7 +319,7 @@ pub(super) async fn reattribute(
 }
 
 /// Waits until the views show all that has been recorded.
-async fn all_shown(state: &State) -> Result<(), Problem> {
+pub(super) async fn all_shown(state: &State) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
     for topic in [Topic::Journal, Topic::Rejected] {
         for partition in 0..state.parts.log.layout().partitions {
@@ -369,6 +369,9 @@ async fn refused(
     range: Range,
     cause: EventId,
 ) -> Result<(Vec<Envelope>, bool), Problem> {
+    let settled = query::settled(&*state.parts.views, sensor, range)
+        .await
+        .map_err(viewed)?;
     let mut found = Vec::new();
     let mut cursor: Option<String> = None;
     while found.len() < AT_ONCE {
@@ -386,6 +389,7 @@ async fn refused(
             let within = |envelope: &Envelope| {
                 matches!(&envelope.fact, Fact::Reading(reading) if reading.sensor_id == *sensor)
                     && (range.from..range.to).contains(&envelope.measured_at)
+                    && !settled.contains(&(envelope.measured_at, envelope.id))
             };
             found.extend(again.into_iter().filter(within).map(|envelope| Envelope {
                 cause: Some(cause),

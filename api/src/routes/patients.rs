@@ -265,21 +265,25 @@ pub(super) async fn merge(
     caller.may(Action::Register)?;
     let fields = sent.fields(&["into"])?;
     let views = &*state.parts.views;
-    let wrong = |detail: &str, detail_fr: &str| Problem::invalid("into", detail.to_owned(), detail_fr.to_owned());
-    let into = match needed("into", fields.get("into"))? {
-        Value::Null => None,
-        Value::String(into) => {
-            let into = PatientId::new(into).map_err(|_| wrong("no such patient", "ce patient n’existe pas"))?;
-            let card = query::patient_card(views, &into).await.map_err(viewed)?;
-            card.ok_or_else(|| wrong("no such patient", "ce patient n’existe pas"))?;
+    // What was said a moment ago counts.
+    assignments::all_shown(&state).await?;
+    let (into, stands) = match needed("into", fields.get("into"))? {
+        Value::Null => (None, None),
+        Value::String(named) => {
+            let stands = assignments::known(&state, "into", named).await?;
+            let into = PatientId::new(named).map_err(|_| assignments::no_patient("into"))?;
             let known_as = query::also_known_as(views, patient.as_str()).await.map_err(viewed)?;
             if into == patient || known_as.iter().any(|id| id == into.as_str()) {
                 let detail = "it is, or was merged into, this very one";
-                return Err(wrong(detail, "c’est celui-ci même, ou il y a été réuni"));
+                return Err(Problem::invalid(
+                    "into",
+                    detail,
+                    "c’est celui-ci même, ou il y a été réuni",
+                ));
             }
-            Some(into)
+            (Some(into), Some(stands))
         }
-        _ => return Err(wrong("no such patient", "ce patient n’existe pas")),
+        _ => return Err(assignments::no_patient("into")),
     };
     query::patient_card(views, &patient)
         .await
@@ -287,10 +291,6 @@ pub(super) async fn merge(
         .ok_or(Problem::NotFound)?;
     let before = query::merged_into(views, &patient).await.map_err(viewed)?;
     let by = caller.principal.subject.clone();
-    let stands = match &into {
-        Some(into) => Some(person(&state, into).await?),
-        None => None,
-    };
     let fact = Fact::PatientMerged(PatientMerged {
         into: into.clone(),
         before,

@@ -55,7 +55,16 @@ pub(super) async fn revoke(Given(state): Given<Arc<State>>, caller: Caller, sent
             // One that is good for nothing need not be taken back.
             let holder = state.parts.authenticate.authenticate(token, state.now());
             let holder = holder.map_err(|_| Problem::invalid("token", "it is not good", "il n’est pas valable"))?;
-            Some(holder.live.grant().id.clone())
+            let id = holder.live.grant().id.clone();
+            if id.is_empty() {
+                let detail = "it has no id: take back all of its subject's";
+                return Err(Problem::invalid(
+                    "token",
+                    detail,
+                    "il n’a pas d’identifiant : révoquez tout de son titulaire",
+                ));
+            }
+            Some(id)
         }
         None => short("id", text(&fields, "id")?)?,
     };
@@ -76,6 +85,7 @@ fn short(field: &'static str, text: Option<&str>) -> Result<Option<SmolStr>, Pro
             format!("at most {LONGEST} bytes"),
             format!("{LONGEST} octets au plus"),
         )),
+        Some("") => Err(Problem::invalid(field, "empty", "vide")),
         text => Ok(text.map(SmolStr::new)),
     }
 }

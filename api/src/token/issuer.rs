@@ -46,7 +46,7 @@ pub struct Terms {
 /// An issuer of tokens.
 pub struct Issuer {
     terms: Terms,
-    keys: RwLock<Arc<HashMap<String, Key>>>,
+    keys: RwLock<KeySet>,
     known: quick_cache::sync::Cache<Box<str>, Arc<Said>>,
     /// Somebody showed a token by a key that is not known.
     wanted: Notify,
@@ -66,15 +66,17 @@ struct Key {
     algorithms: Vec<Algorithm>,
 }
 
+/// All keys that are good at a time.
+type KeySet = Arc<HashMap<String, Key>>;
+
 /// What a good token says.
-#[derive(Debug)]
 struct Said {
     principal: Principal,
     from: Timestamp,
     until: Timestamp,
     issued_at: Timestamp,
-    /// By which key: a token whose key is gone is good no more.
-    kid: String,
+    /// By which keys that was found: where others took their place it is found out anew.
+    keys: KeySet,
 }
 
 /// Why a JWKS was not taken; the keys that were known stay.
@@ -130,7 +132,7 @@ impl Issuer {
             return Err(Refused);
         }
         let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
-        let said = match self.known.get(token).filter(|said| keys.contains_key(&said.kid)) {
+        let said = match self.known.get(token).filter(|said| Arc::ptr_eq(&said.keys, &keys)) {
             Some(said) => said,
             None => {
                 let said = Arc::new(self.check(token, &keys)?);
@@ -148,7 +150,7 @@ impl Issuer {
         }
     }
 
-    fn check(&self, token: &str, keys: &HashMap<String, Key>) -> Result<Said, Refused> {
+    fn check(&self, token: &str, keys: &KeySet) -> Result<Said, Refused> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refused)?;
         let names_a_key = header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some();
         if names_a_key || header.crit.is_some() || header.enc.is_some() {
@@ -169,7 +171,7 @@ impl Issuer {
         }
         let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &self.validation(header.alg));
         let claims = decoded.map_err(|_| Refused)?.claims;
-        self.said(token, &claims, kid).ok_or(Refused)
+        self.said(token, &claims, keys).ok_or(Refused)
     }
 
     /// What the library checks: algorithm, issuer, audience, presence. Not times: it would read the machine's clock.
@@ -183,7 +185,7 @@ impl Issuer {
         validation
     }
 
-    fn said(&self, token: &str, claims: &Map<String, Value>, kid: String) -> Option<Said> {
+    fn said(&self, token: &str, claims: &Map<String, Value>, keys: &KeySet) -> Option<Said> {
         let moment = |claim: &str| {
             let seconds = claims.get(claim)?.as_f64().filter(|s| s.abs() < 1e12)?;
             Some(Timestamp((seconds * 1e6) as i64))
@@ -202,7 +204,11 @@ impl Issuer {
             .1;
         let id = match claims.get("jti").and_then(Value::as_str) {
             Some(id) if !id.is_empty() => SmolStr::new(id),
-            _ => EventId::of("fajma.token", &[token.as_bytes()]).to_smolstr(),
+            // What is signed, not the signature: some kinds can be written in more than one way.
+            _ => {
+                let (signed, _) = token.rsplit_once('.')?;
+                EventId::of("fajma.token", &[signed.as_bytes()]).to_smolstr()
+            }
         };
         let listed = |claim: &str| found(claims, claim).map(texts).unwrap_or_default();
         let patients = listed(&self.terms.patients_claim).into_iter();
@@ -218,7 +224,7 @@ impl Issuer {
             from: moment("nbf").unwrap_or(Timestamp::MIN),
             until: moment("exp")?,
             issued_at,
-            kid,
+            keys: Arc::clone(keys),
         })
     }
 }

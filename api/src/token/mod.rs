@@ -59,17 +59,21 @@ pub(crate) struct Claims {
 /// [`KeyError::Sign`] where the key does not sign.
 pub fn issue(keys: &Keys, principal: &Principal, lifetime: Span, now: Timestamp) -> Result<String, KeyError> {
     let seconds = |t: Timestamp| t.0.div_euclid(1_000_000);
+    // A session is its token's: whatever ends that one, by its id or by when it was given, ends the session.
+    let grant = principal.live.grant();
+    let (jti, iat) = if grant.id.is_empty() {
+        (new_id()?, seconds(now))
+    } else {
+        (grant.id.clone(), seconds(grant.issued_at))
+    };
     let claims = Claims {
         iss: HOUSE.to_owned(),
         aud: HOUSE.to_owned(),
         sub: principal.subject.clone(),
         exp: seconds(now + lifetime),
         nbf: seconds(now),
-        iat: seconds(now),
-        jti: match &principal.live.grant().id {
-            id if id.is_empty() => new_id()?,
-            id => id.clone(),
-        },
+        iat,
+        jti,
         role: principal.role,
         patients: principal.patients.clone(),
         sensors: principal.sensors.clone(),

@@ -64,6 +64,16 @@ fn a_token_reads_back_as_whom_it_was_issued_to_until_it_ends() {
 }
 
 #[test]
+fn a_session_is_as_old_as_the_token_that_it_was_begun_with() {
+    let keys = Keys::ephemeral().unwrap();
+    let token = issue(&keys, &doctor(), Span::minutes(10), NOW).unwrap();
+    let (holder, _) = keys.authenticate_until(&token, NOW).unwrap();
+    let session = issue(&keys, &holder, Span::minutes(5), NOW + Span::minutes(5)).unwrap();
+    let (in_session, _) = keys.authenticate_until(&session, NOW + Span::minutes(6)).unwrap();
+    assert_eq!(in_session.live.grant(), holder.live.grant(), "so that it ends with it");
+}
+
+#[test]
 fn a_token_that_is_remembered_is_judged_by_the_time_and_vouches_for_no_other() {
     let keys = Keys::ephemeral().unwrap();
     let token = issue(&keys, &doctor(), Span::minutes(10), NOW).unwrap();

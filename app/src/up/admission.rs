@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use api::token::{Issuer, Keys};
 use api::{CareTeams, Revoked};
-use schemas::access::{self, Authenticate, Principal, Refused, Revocations, Role};
+use schemas::access::{self, Authenticate, Principal, Refused, Revocations};
 use schemas::time::Timestamp;
 
-/// Tokens by the house's own key, and those of a configured issuer; doctors see the patients of their care teams as well.
+/// Tokens by the house's own key, and those of a configured issuer; with care teams, and who is one person.
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) keys: Arc<Keys>,
@@ -35,10 +35,9 @@ impl Authenticate for Admission {
         principal.live = principal
             .live
             .with_revocations(Arc::clone(&self.revoked) as Arc<dyn Revocations>);
-        if principal.role == Role::Doctor {
-            let teams = Arc::clone(&self.teams) as Arc<dyn access::CareTeams>;
-            principal.live = principal.live.with_teams(teams);
-        }
+        // For all of them: a patient, or a gateway bound to some, is who they are under each of their registrations.
+        let teams = Arc::clone(&self.teams) as Arc<dyn access::CareTeams>;
+        principal.live = principal.live.with_teams(teams);
         if principal.is_revoked() {
             return Err(Refused);
         }

@@ -7,10 +7,12 @@ use std::time::Duration;
 use app::client;
 use axum::http::Method;
 use eventlog::{Clock, SystemClock};
+use schemas::access::{Principal, Role};
+use schemas::ids::{PatientId, SensorId};
 use schemas::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
-use super::house::{House, ago, fajma};
+use super::house::{House, ago, fajma, principal};
 
 async fn put(house: &House, path: &str, body: &Value) -> (u16, Value) {
     let body = ("application/json", body.to_string().into());
@@ -161,11 +163,7 @@ async fn a_sensor_that_moved_measures_for_its_new_patient_and_its_backlog_for_th
             a["readings"].as_array().is_some_and(|r| r.len() == 4)
         })
         .await;
-    let dir = house.dir.path().to_str().unwrap().to_owned();
-    let (status, told, error) = tokio::task::spawn_blocking(move || fajma(&["verify", "--data", &dir]))
-        .await
-        .unwrap();
-    assert_eq!(status, Some(0), "{told}{error}");
+    house.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -446,13 +444,7 @@ async fn moved_a_thousand_times_every_reading_is_the_patients_who_wore_it_or_wai
         counted += due;
     }
     assert_eq!(counted, measured.len());
-    let house = Arc::into_inner(house).unwrap();
-    let dir = house.stop().await;
-    let path = dir.path().to_str().unwrap().to_owned();
-    let (status, told, error) = tokio::task::spawn_blocking(move || fajma(&["verify", "--data", &path]))
-        .await
-        .unwrap();
-    assert_eq!(status, Some(0), "{told}{error}");
+    house.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -463,8 +455,9 @@ async fn two_registrations_of_one_person_are_one_until_it_is_taken_back() {
         .until("/v1/patients/binta", |answer| answer["id"] == "binta")
         .await;
     assign(&house, "patch", Some("awa-again"), Some(ago(600))).await;
+    let first = ago(300);
     let sent = json!([
-        pulse("cuff", Some("awa"), 60.0, ago(300)),
+        pulse("cuff", Some("awa"), 60.0, first),
         pulse("patch", Some("awa-again"), 190.0, ago(280)),
         pulse("patch", Some("awa-again"), 191.0, ago(270)),
     ]);
@@ -486,6 +479,45 @@ async fn two_registrations_of_one_person_are_one_until_it_is_taken_back() {
     let into = |answer: &Value| answer["merged_into"] == "awa";
     house.until("/v1/patients/awa-again", into).await;
     assert_eq!(merge("awa", json!("awa-again")).await.0, 400, "a ring");
+    assert_eq!(put(&house, "/v1/patients/gone", &json!({})).await.0, 200);
+    let body = ("", bytes::Bytes::new());
+    let ended = client::call(&house.http, Method::DELETE, "/v1/patients/gone", &house.token, body).await;
+    assert_eq!(ended.unwrap().0, 200);
+    assert_eq!(
+        merge("binta", json!("gone")).await.0,
+        400,
+        "whose registration has ended"
+    );
+
+    // Whoever had a right to one of them has it to both: the patient, and a gateway that is bound to patients.
+    let of_one = |role, patient: &str| Principal {
+        patients: vec![PatientId::new(patient).unwrap()],
+        sensors: vec![SensorId::new("cuff").unwrap()],
+        ..principal(role)
+    };
+    for (own, other) in [("awa", "awa-again"), ("awa-again", "awa")] {
+        let hour = Duration::from_secs(3600);
+        let token = house.server.token(&of_one(Role::Patient, own), hour).unwrap();
+        for patient in [own, other] {
+            client::get(&house.http, &format!("/v1/patients/{patient}/latest"), &token)
+                .await
+                .unwrap();
+        }
+        assert!(
+            client::get(&house.http, "/v1/patients/binta/latest", &token)
+                .await
+                .is_err()
+        );
+        let token = house.server.token(&of_one(Role::Gateway, own), hour).unwrap();
+        let sent =
+            json!({ "readings": [pulse("cuff", Some(other), 60.0, first), pulse("cuff", Some("binta"), 1.0, ago(1))] });
+        let (_, answer) = client::post(&house.http, "/v1/readings", &token, &sent).await.unwrap();
+        assert_eq!(
+            codes(&answer),
+            ["", "unauthorised"],
+            "the same reading again, by a gateway of {own}"
+        );
+    }
 
     // Whatever they are named, and whoever they name.
     let sent = json!([
@@ -526,6 +558,12 @@ async fn two_registrations_of_one_person_are_one_until_it_is_taken_back() {
         let windows = format!("/v1/patients/{patient}/windows?metric=heart_rate&size=1m");
         house.until(&windows, sensors).await;
     }
+    // Nothing of it waits but what named another person.
+    let said = json!({ "from": ago(400), "to": ago(0), "patient_id": "awa" });
+    let (status, answer) = client::post(&house.http, "/v1/sensors/patch/reattribute", &house.token, &said)
+        .await
+        .unwrap();
+    assert_eq!((status, &answer["readings"]), (200, &json!(1)), "{answer}");
     let listed = async || {
         let answer = house.get("/v1/patients").await;
         let ids = answer["patients"].as_array().unwrap().iter();
@@ -540,6 +578,6 @@ async fn two_registrations_of_one_person_are_one_until_it_is_taken_back() {
     assert_eq!(listed().await, ["awa", "awa-again", "binta"]);
     // What the patch measured before it was said, it measured when it was worn under the other registration.
     assert_eq!(readings(&house, "awa-again").await.0, [62.0, 63.0, 64.0, 190.0, 191.0]);
-    assert_eq!(readings(&house, "awa").await.0, [60.0, 61.0]);
-    house.stop().await;
+    assert_eq!(readings(&house, "awa").await.0, [60.0, 61.0, 65.0]);
+    house.verify().await;
 }

@@ -98,6 +98,14 @@ impl House {
         self.dir
     }
 
+    /// Holds what was recorded against what the journal implies.
+    pub(super) async fn verify(&self) {
+        let path = self.dir.path().to_str().unwrap().to_owned();
+        let verify = tokio::task::spawn_blocking(move || fajma(&["verify", "--data", &path]));
+        let (status, told, error) = verify.await.unwrap();
+        assert_eq!(status, Some(0), "{told}{error}");
+    }
+
     pub(super) async fn send(&self, readings: Value) -> Value {
         let (status, answer) = client::post(
             &self.http,

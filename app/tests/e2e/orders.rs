@@ -10,7 +10,7 @@ use schemas::access::{Principal, Role};
 use schemas::ids::SensorId;
 use serde_json::{Value, json};
 
-use super::house::{House, PATIENCE, ago, fajma, principal};
+use super::house::{House, PATIENCE, ago, principal};
 
 fn connect(house: &House, client: &str) -> (AsyncClient, EventLoop) {
     let device = Principal {
@@ -164,11 +164,7 @@ async fn a_command_waits_for_its_sensor_and_is_confirmed_once_whatever_is_lost_b
             .unwrap();
         assert_eq!((status, &answer["field"]), (400, &json!(field)), "{answer}");
     }
-    let dir = house.dir.path().to_str().unwrap().to_owned();
-    let (status, told, error) = tokio::task::spawn_blocking(move || fajma(&["verify", "--data", &dir]))
-        .await
-        .unwrap();
-    assert_eq!(status, Some(0), "{told}{error}");
+    house.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

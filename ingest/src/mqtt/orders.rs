@@ -10,7 +10,6 @@ use schemas::ids::{EventId, Key, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
 use schemas::metric::Metric;
 use schemas::time::Timestamp;
-use schemas::{codec, partition};
 use serde::Serialize;
 
 use super::session::{About, Notice};
@@ -132,12 +131,5 @@ fn append(sensor: SensorId, fact: Fact, now: Timestamp, partitions: u16) -> Appe
         cause: None,
         fact,
     };
-    let mut value = Vec::with_capacity(128);
-    codec::encode(&envelope, &mut value);
-    let text = envelope.key.text();
-    Append {
-        partition: partition::of_bytes(text.as_bytes(), partitions),
-        key: Bytes::copy_from_slice(text.as_bytes()),
-        value: value.into(),
-    }
+    Append::of(&envelope, partitions)
 }

@@ -400,6 +400,10 @@ mod tests {
             Vec::new()
         }
 
+        fn person(&self, patient: &PatientId) -> PatientId {
+            patient.clone()
+        }
+
         fn also_known_as(&self, _: &PatientId) -> Vec<PatientId> {
             Vec::new()
         }

@@ -4,11 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use eventlog::{Append, Clock, EventLog, Limit, LogError, Offset, Partition, Topic, Work, Workspace};
 use schemas::codec;
-use schemas::journal::{Envelope, Recorded};
-use schemas::partition;
+use schemas::journal::Recorded;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -463,22 +461,13 @@ impl Keeper {
             let derived = codec::decode_derived(&output.value, &self.options.catalogue);
             let derived = derived.map_err(|error| LogError::Corrupt(format!("a conclusion: {error}")))?;
             let envelopes = derived.as_ref().map(told).unwrap_or_default();
-            appends.extend(envelopes.iter().map(|envelope| self.append(envelope)));
+            let partitions = self.log.layout().partitions;
+            appends.extend(envelopes.iter().map(|envelope| Append::of(envelope, partitions)));
         }
         if appends.is_empty() {
             return Ok(());
         }
         self.log.append(Topic::Journal, appends).await.map(drop)
-    }
-
-    fn append(&self, envelope: &Envelope) -> Append {
-        let mut value = Vec::with_capacity(128);
-        codec::encode(envelope, &mut value);
-        Append {
-            partition: partition::of(&envelope.key, self.log.layout().partitions),
-            key: Bytes::from(envelope.key.text().to_string()),
-            value: value.into(),
-        }
     }
 
     /// Nothing to read: takes the word if it is not ours yet, saves what is due, waits.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
 
+use schemas::alias::Way;
 use schemas::ids::PatientId;
 use smol_str::SmolStr;
 
@@ -16,22 +17,27 @@ use crate::views::{SHARDS, shard};
 
 /// Registrations of one person at most.
 const REGISTRATIONS: usize = 100;
-/// One that was merged into one that was merged, and so on: so often at most.
-const STEPS: usize = 8;
 
 /// The registration that stands for the person: itself, where it was never merged.
 ///
 /// # Errors
 /// [`ViewError`].
 pub async fn person(store: &dyn ViewStore, id: &PatientId) -> Result<PatientId, ViewError> {
-    let mut id = id.clone();
-    for _ in 0..STEPS {
-        match merged_into(store, &id).await? {
-            Some(into) => id = into,
-            None => break,
+    let mut way = Way::from(id.clone());
+    loop {
+        let into = merged_into(store, way.at()).await?;
+        if let Some(person) = way.step(into) {
+            return Ok(person);
         }
     }
-    Ok(id)
+}
+
+/// The registration that stands for a person in place of this one; `None` where it is this one.
+///
+/// # Errors
+/// [`ViewError`].
+pub async fn stands(store: &dyn ViewStore, id: &PatientId) -> Result<Option<PatientId>, ViewError> {
+    Ok(Some(person(store, id).await?).filter(|person| person != id))
 }
 
 /// The registration that this one was merged into, where it was.
@@ -49,29 +55,37 @@ pub async fn merged_into(store: &dyn ViewStore, id: &PatientId) -> Result<Option
     Ok(into.and_then(|text| PatientId::new(&text).ok()))
 }
 
-/// The other registrations of a person that are merged into this one, and those into them.
+/// The other registrations of the person that this one stands for: those that are merged into it, and those into them.
 ///
 /// # Errors
 /// [`ViewError`].
 pub async fn also_known_as(store: &dyn ViewStore, subject: &str) -> Result<Vec<SmolStr>, ViewError> {
     let mut found: Vec<SmolStr> = Vec::new();
     let mut next = vec![SmolStr::new(subject)];
-    while let Some(subject) = next.pop() {
+    while let Some(into) = next.pop() {
         let rows = store
-            .scan(&ALSO_KNOWN_AS, Scan::of(vec![Cell::Text(subject)], REGISTRATIONS))
+            .scan(&ALSO_KNOWN_AS, Scan::of(vec![Cell::Text(into.clone())], REGISTRATIONS))
             .await?;
         for row in rows {
             let mut f = Fields::of(&ALSO_KNOWN_AS, row);
             f.skip(1);
             let (id, is_merged) = (f.text(), f.bool());
             let id = f.need(id)?;
-            if is_merged == Some(true) && !found.contains(&id) && found.len() < REGISTRATIONS {
+            let new = id != subject && !found.contains(&id) && found.len() < REGISTRATIONS;
+            if new && is_merged == Some(true) && is_still_merged(store, &id, &into).await? {
                 found.push(id.clone());
                 next.push(id);
             }
         }
     }
     Ok(found)
+}
+
+/// What two said at once, each of a merging of their own, the one into the other knows nothing of: what was merged is asked.
+async fn is_still_merged(store: &dyn ViewStore, id: &SmolStr, into: &SmolStr) -> Result<bool, ViewError> {
+    let Ok(id) = PatientId::new(id) else { return Ok(false) };
+    let stands = merged_into(store, &id).await?;
+    Ok(stands.is_some_and(|stands| stands.as_str() == into.as_str()))
 }
 
 /// Everything under which a subject is recorded, itself first.

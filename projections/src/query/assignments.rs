@@ -10,8 +10,9 @@ use schemas::journal::Fact;
 use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
 
+use super::aliases::person;
 use super::fields::Fields;
-use super::readings::{ReadingRow, readings};
+use super::readings::{ReadingRow, recorded};
 use super::walk::{Filling, Walk};
 use super::{MOST, Page, Paging, Range};
 use crate::key;
@@ -222,19 +223,24 @@ pub async fn unattributed(
     limit: usize,
 ) -> Result<Vec<ReadingRow>, ViewError> {
     let settled = settled(store, sensor, range).await?;
-    let mut owners = Owners::default();
+    let (mut owners, mut persons) = (Owners::default(), BTreeMap::new());
     let mut subjects = vec![SmolStr::from(format!("sensor:{sensor}"))];
     for it in attachments_of(store, sensor).await? {
         if !it.attached && !subjects.contains(&SmolStr::from(it.patient_id.clone())) {
             subjects.push(it.patient_id.clone().into());
         }
+        if !persons.contains_key(&it.patient_id) {
+            persons.insert(it.patient_id.clone(), person(store, &it.patient_id).await?);
+        }
         let owner = it.attached.then_some(it.patient_id);
         owners.take(it.from, it.until, it.order, owner);
     }
+    // Under whichever registration.
+    let is_one = |a: &PatientId, b: &PatientId| persons.get(a).unwrap_or(a) == persons.get(b).unwrap_or(b);
     let waits = |row: &ReadingRow| {
         let stands = patient(&row.patient_id);
         let misfiled = match (owners.at(row.at), &stands) {
-            (Whose::Of(owner), Some(stands)) => owner != stands,
+            (Whose::Of(owner), Some(stands)) => !is_one(owner, stands),
             (Whose::Nobodys, Some(_)) => true,
             (Whose::Unsaid, Some(_)) => false,
             (_, None) => true,
@@ -249,7 +255,7 @@ pub async fn unattributed(
                 limit: MOST,
                 cursor: cursor.as_deref(),
             };
-            let page = readings(store, &subject, None, range, paging).await?;
+            let page = recorded(store, std::slice::from_ref(&subject), None, range, paging).await?;
             waiting.extend(page.items.into_iter().filter(&waits));
             cursor = page.next_cursor;
             if cursor.is_none() || waiting.len() >= limit {
@@ -261,8 +267,11 @@ pub async fn unattributed(
     Ok(waiting)
 }
 
-/// The readings of which somebody has said whose they are.
-async fn settled(
+/// The readings of which somebody has said whose they are, by when they were measured.
+///
+/// # Errors
+/// [`ViewError`].
+pub async fn settled(
     store: &dyn ViewStore,
     sensor: &SensorId,
     range: Range,

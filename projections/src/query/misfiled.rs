@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use schemas::assignment::{Owners, Whose};
+use schemas::facts::WindowStatus;
 use schemas::ids::SensorId;
 use schemas::time::Timestamp;
 
@@ -47,26 +48,59 @@ impl Worn {
 
     /// Whether something of a stretch may not be the patient's.
     fn may_hold_misfiled(&self, sensor: &SensorId, from: Timestamp, until: Timestamp) -> bool {
-        let mut told = self.0.iter().filter_map(|worn| worn.get(sensor));
-        told.any(|owners| owners.is_ever_nobodys(from, until))
+        let told = || self.0.iter().filter_map(|worn| worn.get(sensor));
+        told().any(|owners| owners.is_ever_nobodys(from, until))
+            && !told().any(|owners| owners.is_always_somebodys(from, until))
     }
 
-    /// The windows without what is not the patient's: those that may hold such are computed from their readings.
+    /// The windows, newest first, without what is not the patient's: those that may hold such are computed from their
+    /// readings, and so is one that several registrations of the person have part of; the last too, where it may be such.
     pub(super) async fn corrected(
         &self,
         store: &dyn ViewStore,
         subject: &str,
         windows: Vec<WindowRow>,
+        last_may_go_on: bool,
     ) -> Result<Vec<WindowRow>, ViewError> {
         let mut corrected = Vec::with_capacity(windows.len());
-        for window in windows {
-            if self.may_hold_misfiled(&window.sensor_id, window.start, window.end) {
+        let mut windows = windows.into_iter().peekable();
+        while let Some(mut window) = windows.next() {
+            let mut in_parts = false;
+            while let Some(part) = windows.next_if(|next| is_of(next, &window)) {
+                window = joined(window, &part);
+                in_parts = true;
+            }
+            in_parts |= last_may_go_on && windows.peek().is_none();
+            if in_parts || self.may_hold_misfiled(&window.sensor_id, window.start, window.end) {
                 corrected.extend(again(store, subject, window).await?);
             } else {
                 corrected.push(window);
             }
         }
         Ok(corrected)
+    }
+}
+
+/// Whether both are of one stretch of one series.
+fn is_of(part: &WindowRow, window: &WindowRow) -> bool {
+    (part.start, part.size, part.metric, &part.sensor_id)
+        == (window.start, window.size, window.metric, &window.sensor_id)
+}
+
+/// What is known of a window in two parts before it is computed anew: how many readings of how many, and how final.
+fn joined(window: WindowRow, part: &WindowRow) -> WindowRow {
+    let coverage = window.coverage.zip(part.coverage).map(|(a, b)| a + b);
+    let status = match (window.status, part.status) {
+        (WindowStatus::Open, _) | (_, WindowStatus::Open) => WindowStatus::Open,
+        (WindowStatus::Revised, _) | (_, WindowStatus::Revised) => WindowStatus::Revised,
+        (WindowStatus::Complete, WindowStatus::Complete) => WindowStatus::Complete,
+    };
+    WindowRow {
+        count: window.count + part.count,
+        revision: window.revision + part.revision,
+        coverage,
+        status,
+        ..window
     }
 }
 

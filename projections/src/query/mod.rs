@@ -21,10 +21,10 @@ mod walk;
 mod windows;
 
 pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
-pub use aliases::{also_known_as, merged, merged_into, person};
+pub use aliases::{also_known_as, merged, merged_into, person, stands};
 pub use anomalies::{Anomaly, anomalies};
 pub use assignments::{
-    Assignment, Attachment, assignments, attachments, attachments_of, timeline, unattributed, worn_now,
+    Assignment, Attachment, assignments, attachments, attachments_of, settled, timeline, unattributed, worn_now,
 };
 pub use commands::{Answered, Command, commands, commands_of};
 pub use consultations::{

@@ -212,6 +212,25 @@ pub async fn readings(
     range: Range,
     paging: Paging<'_>,
 ) -> Result<Page<ReadingRow>, ViewError> {
+    let subjects = all_of(store, subject).await?;
+    let worn = Worn::of(store, subject).await?;
+    let mut page = recorded(store, &subjects, metric, range, paging).await?;
+    for row in &mut page.items {
+        // Whatever it was recorded under: a person is one.
+        row.patient_id = SmolStr::new(subject);
+        row.misfiled = worn.is_misfiled(&row.sensor_id, row.at, row.reattributed);
+    }
+    Ok(page)
+}
+
+/// The same as they were recorded, each under its own registration; whether they are misfiled is not said.
+pub(super) async fn recorded(
+    store: &dyn ViewStore,
+    subjects: &[SmolStr],
+    metric: Option<Metric>,
+    range: Range,
+    paging: Paging<'_>,
+) -> Result<Page<ReadingRow>, ViewError> {
     let mut to = Bound::Excluded(vec![Cell::Time(range.to)]);
     let mut last_day = day(range.to - Span(1));
     if let Some(cursor) = paging.cursor {
@@ -223,7 +242,7 @@ pub async fn readings(
         }
     }
     let mut page = Filling::new(&READINGS, paging.rows());
-    let mut days = Calendar::of(store, subject, day(range.from), last_day).await?;
+    let mut days = Calendar::of(subjects, day(range.from), last_day);
     while let Some((day, lists)) = days.next(store, metric).await? {
         let walk = Walk {
             view: &READINGS,
@@ -236,21 +255,14 @@ pub async fn readings(
             break;
         }
     }
-    let worn = Worn::of(store, subject).await?;
-    page.page(|row| {
-        let mut row = from_readings(row)?;
-        // Whatever it was recorded under: a person is one.
-        row.patient_id = SmolStr::new(subject);
-        row.misfiled = worn.is_misfiled(&row.sensor_id, row.at, row.reattributed);
-        Ok(row)
-    })
+    page.page(from_readings)
 }
 
 fn partition(subject: &str, metric: SmolStr, day: i64) -> Vec<Cell> {
     vec![Cell::Text(SmolStr::new(subject)), Cell::Text(metric), Cell::Int(day)]
 }
 
-/// The days on which a subject has readings, under whatever registration, newest first.
+/// The days on which somebody has readings, under any of these registrations, newest first.
 pub(super) struct Calendar {
     of: Vec<(Days, Option<Day>)>,
 }
@@ -259,14 +271,11 @@ pub(super) struct Calendar {
 type Day = (i64, Vec<SmolStr>);
 
 impl Calendar {
-    pub(super) async fn of(store: &dyn ViewStore, subject: &str, from: i64, to: i64) -> Result<Self, ViewError> {
-        let subjects = all_of(store, subject).await?;
-        Ok(Self {
-            of: subjects
-                .iter()
-                .map(|subject| (Days::new(subject, from, to), None))
-                .collect(),
-        })
+    pub(super) fn of(subjects: &[SmolStr], from: i64, to: i64) -> Self {
+        let days = |subject: &SmolStr| (Days::new(subject, from, to), None);
+        Self {
+            of: subjects.iter().map(days).collect(),
+        }
     }
 
     /// The next older day with readings of this metric, or of any: each list of that day, by subject and metric.

@@ -10,7 +10,7 @@ use schemas::time::Timestamp;
 use serde_json::{Map, Value};
 use smol_str::{SmolStr, format_smolstr};
 
-use super::aliases::{self, merged_into};
+use super::aliases::{self, stands};
 use super::assignments::{Assignment, assignments, timeline};
 use super::fields::Fields;
 use super::registry::{self, PatientRow, SensorRow, listed};
@@ -214,7 +214,7 @@ pub async fn patient_card(store: &dyn ViewStore, id: &PatientId) -> Result<Optio
         return Ok(None);
     }
     Ok(Some(PatientCard {
-        merged_into: merged_into(store, id).await?,
+        merged_into: stands(store, id).await?,
         id: id.clone(),
         registered,
         heard,

@@ -121,8 +121,8 @@ pub async fn windows(
         }
     }
     let (mut page, mut last) = (Filling::new(&WINDOWS, paging.rows()), None);
-    let mut days = Calendar::of(store, subject, day(from), last_day).await?;
     let subjects = all_of(store, subject).await?;
+    let mut days = Calendar::of(&subjects, day(from), last_day);
     while let Some((day, _)) = days.next(store, Some(metric)).await? {
         let bucket = bucket(size, start_of(day));
         if last.replace(bucket) == Some(bucket) {
@@ -148,9 +148,11 @@ pub async fn windows(
         }
     }
     let page = page.page(from_row)?;
+    // The next page begins behind the last window: what another registration has of that one is not read there.
+    let last_may_go_on = page.next_cursor.is_some() && subjects.len() > 1;
     let items = Worn::of(store, subject)
         .await?
-        .corrected(store, subject, page.items)
+        .corrected(store, subject, page.items, last_may_go_on)
         .await?;
     Ok(Page { items, ..page })
 }

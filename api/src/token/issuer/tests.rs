@@ -182,6 +182,12 @@ async fn keys_are_rotated_and_one_that_is_gone_checks_nothing_more() {
     issuer.read(json!({"keys": [two.jwk]}).to_string().as_bytes()).unwrap();
     assert!(issuer.verify(&by_two, NOW).is_ok());
     assert_eq!(issuer.verify(&by_one, NOW), Err(Refused), "its key is gone");
+    let same_name = ed25519("two");
+    issuer
+        .read(json!({"keys": [same_name.jwk]}).to_string().as_bytes())
+        .unwrap();
+    assert_eq!(issuer.verify(&by_two, NOW), Err(Refused), "another key of that name");
+    issuer.read(json!({"keys": [two.jwk]}).to_string().as_bytes()).unwrap();
     for bad in [
         "",
         "{}",
