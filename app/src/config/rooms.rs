@@ -84,6 +84,8 @@ pub struct Intake {
     pub recalled_records: usize,
     /// Records of a partition that may wait to be evaluated.
     pub behind: usize,
+    /// Records of the past, a second and core, while something live comes.
+    pub past_rate: usize,
     /// How long a message waits for processors.
     pub held_at_most: Time,
     /// What is kept of a refused message that the log does not take whole.
@@ -293,6 +295,9 @@ impl Intake {
             recalled_records: self.recalled_records,
             rejected_bytes: self.rejected.bytes(),
             behind_records: self.behind,
+            past_per_second: self
+                .past_rate
+                .saturating_mul(std::thread::available_parallelism().map_or(1, usize::from)),
             held_at_most: self.held_at_most.0,
             bounds: ingest::Bounds {
                 record_bytes: self.record.bytes(),

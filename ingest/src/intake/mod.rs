@@ -2,6 +2,7 @@
 
 mod memory;
 mod pace;
+mod past;
 mod recall;
 mod receipt;
 mod traffic;
@@ -46,6 +47,8 @@ pub struct Limits {
     pub rejected_bytes: usize,
     /// Records of one partition that may wait to be evaluated before senders wait for processors; 0 for any number.
     pub behind_records: usize,
+    /// Records of the past taken a second while something live comes; 0 for any number.
+    pub past_per_second: usize,
     /// How long a message waits for processors at most.
     pub held_at_most: Duration,
     /// How large records may be.
@@ -60,6 +63,7 @@ impl Default for Limits {
             recalled_records: 1 << 20,
             rejected_bytes: 512 << 10,
             behind_records: 4096,
+            past_per_second: 0,
             held_at_most: Duration::from_secs(30),
             bounds: Bounds::default(),
         }
@@ -102,7 +106,12 @@ impl Intake {
             catalogue: Catalogue::builtin(),
             memory: Memory::new(limits.recent_ids),
             room: Semaphore::new((limits.bytes_in_flight / PERMIT).clamp(1, Semaphore::MAX_PERMITS)),
-            pace: Pace::new(log.layout().partitions, limits.behind_records, limits.held_at_most),
+            pace: Pace::new(
+                log.layout().partitions,
+                limits.behind_records,
+                limits.past_per_second,
+                limits.held_at_most,
+            ),
             log,
             limits,
             traffic: Traffic::default(),

@@ -2,8 +2,8 @@
 //! stands behind a queue that only grows.
 //!
 //! Per partition, a message waits while more than so many records are recorded and not yet evaluated. What is past waits at
-//! an eighth of that, and comes in pieces no larger, so that live values overtake a backlog that is being drained. A
-//! device's alarm never waits. Recording comes before evaluating: a processor that stands still (stopped, not running, starting)
+//! an eighth of that, comes in small pieces, and while something live comes only so many of them a second (`past.rs`), so that
+//! live values overtake a backlog that is being drained, and feel nothing of it. A device's alarm never waits. Recording comes before evaluating: a processor that stands still (stopped, not running, starting)
 //! holds nobody up, and no message waits longer than [`Limits::held_at_most`](super::Limits::held_at_most).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Pending;
+use super::past::Past;
 use crate::metrics;
 
 /// How often it is looked how far processors are.
@@ -25,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const STANDS_STILL: Duration = Duration::from_secs(3);
 /// The past waits at this part of what live values wait at.
 const PAST_PART: i64 = 8;
+/// So many records of the past go at once while something live comes, which has its place in between.
+const PAST_AT_ONCE: usize = 64;
 /// What was measured so long before it came is the past.
 const PAST: Span = Span::seconds(120);
 
@@ -123,6 +126,7 @@ fn counted(records: usize) -> i64 {
 pub(super) struct Pace {
     limit: i64,
     held_at_most: Duration,
+    past: Past,
     lanes: Vec<Lane>,
 }
 
@@ -144,17 +148,19 @@ impl Drop for Admitted<'_> {
 }
 
 impl Pace {
-    /// `limit`: records of a partition that may wait to be evaluated; 0 for any number.
-    pub(super) fn new(partitions: u16, limit: usize, held_at_most: Duration) -> Self {
+    /// `limit`: records of a partition that may wait to be evaluated; 0 for any number. `past`: records of the past a second,
+    /// while something live comes; 0 for any number.
+    pub(super) fn new(partitions: u16, limit: usize, past: usize, held_at_most: Duration) -> Self {
         Self {
             limit: if limit == 0 { i64::MAX } else { counted(limit) },
             held_at_most,
+            past: Past::new(past),
             lanes: (0..partitions).map(|_| Lane::default()).collect(),
         }
     }
 
     /// Records of a partition that may wait to be evaluated where the past is still let in.
-    fn past(&self) -> i64 {
+    fn past_limit(&self) -> i64 {
         (self.limit / PAST_PART).max(1)
     }
 
@@ -162,7 +168,8 @@ impl Pace {
     /// little at a time, so that others find room in between. A message with an alarm goes whole.
     pub(super) fn pieces<'f>(&self, mut facts: &'f mut [Pending]) -> Vec<(Urgency, &'f mut [Pending])> {
         let urgency = Urgency::of(facts);
-        let at_once = usize::try_from(self.past()).unwrap_or(usize::MAX);
+        let most = if self.past.waits() { PAST_AT_ONCE } else { usize::MAX };
+        let at_once = usize::try_from(self.past_limit()).unwrap_or(usize::MAX).min(most);
         if urgency == Urgency::Alarm || facts.len() <= at_once {
             return vec![(urgency, facts)];
         }
@@ -190,10 +197,18 @@ impl Pace {
             pace: self,
             records: Vec::with_capacity(records.len()),
         };
-        if urgency == Urgency::Alarm || self.limit == i64::MAX {
+        let deadline = began + self.held_at_most;
+        match urgency {
+            Urgency::Alarm => return admitted,
+            Urgency::Live => self.past.is_live(),
+            Urgency::Past => {
+                let turn = self.past.turn(records.iter().map(|(_, n)| n).sum());
+                tokio::time::sleep_until(turn.min(deadline)).await;
+            }
+        }
+        if self.limit == i64::MAX {
             return admitted;
         }
-        let deadline = began + self.held_at_most;
         for (partition, records) in records {
             let Some(lane) = self.lanes.get(usize::from(partition)) else {
                 continue;
@@ -210,7 +225,7 @@ impl Pace {
 
     async fn enter(&self, lane: &Lane, records: usize, urgency: Urgency) {
         let (turn, limit) = match urgency {
-            Urgency::Past => (&lane.past, self.past()),
+            Urgency::Past => (&lane.past, self.past_limit()),
             Urgency::Live | Urgency::Alarm => (&lane.live, self.limit),
         };
         if let Ok(_mine) = turn.try_lock()
@@ -280,7 +295,7 @@ mod tests {
     const LIMIT: usize = 100;
 
     fn pace() -> Pace {
-        Pace::new(2, LIMIT, Duration::from_secs(30))
+        Pace::new(2, LIMIT, 0, Duration::from_secs(30))
     }
 
     /// Processors of a partition are so far.
@@ -388,9 +403,12 @@ mod tests {
             mixed[1..].iter().map(|(_, piece)| piece.len()).collect::<Vec<_>>(),
             [12, 12, 4]
         );
-        let unlimited = Pace::new(1, 0, Duration::from_secs(30));
+        let unlimited = Pace::new(1, 0, 0, Duration::from_secs(30));
         let mut facts: Vec<Pending> = (0..1000).map(|n| fact(n, 500)).collect();
         assert_eq!(unlimited.pieces(&mut facts).len(), 1);
+        let slow = Pace::new(1, 0, 1_000, Duration::from_secs(30));
+        slow.past.is_live();
+        assert_eq!(slow.pieces(&mut facts).len(), 1000_usize.div_ceil(PAST_AT_ONCE));
     }
 
     #[tokio::test(start_paused = true)]
