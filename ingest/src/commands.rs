@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 /// How long an answer is waited for before a command is sent again, the longer the more often it was.
 const PAUSES: [Span; 4] = [Span::seconds(10), Span::seconds(30), Span::minutes(1), Span::minutes(2)];
+/// How long until a sensor that did not listen is looked for again; when it comes back it is told at once.
+const MISSED: Span = Span::seconds(10);
 
 /// Commands on their way, as this process knows them.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ struct Pending {
     attempts: i32,
     /// Not to be sent again before.
     due: Timestamp,
+    /// How often its sensor has begun to listen.
+    listened: u64,
 }
 
 /// A command to be sent.
@@ -39,6 +43,8 @@ pub(crate) struct Due {
     pub(crate) issued_at: Timestamp,
     /// 1, 2, …
     pub(crate) attempt: i32,
+    /// How often its sensor had begun to listen.
+    listened: u64,
 }
 
 impl Commands {
@@ -54,6 +60,7 @@ impl Commands {
             issued_at: at,
             attempts: 0,
             due: at,
+            listened: 0,
         });
         self.changed.notify_one();
     }
@@ -86,6 +93,7 @@ impl Commands {
             command: it.issued.clone(),
             issued_at: it.issued_at,
             attempt: it.attempts + 1,
+            listened: it.listened,
         })
         .collect()
     }
@@ -109,12 +117,22 @@ impl Commands {
         }
     }
 
-    /// Somebody has begun to listen: what they are to be told is due.
+    /// A command was due, and its sensor did not listen: that is no attempt, and it is due again soon. Where the sensor has
+    /// begun to listen meanwhile it is due now.
+    pub(crate) fn missed(&self, due: &Due, now: Timestamp) {
+        let key = (due.sensor.clone(), due.command.command_id.clone());
+        if let Some(it) = self.pending().get_mut(&key).filter(|it| it.listened == due.listened) {
+            it.due = now + MISSED;
+        }
+    }
+
+    /// Sensors have begun to listen: what they are to be told is due.
     pub(crate) fn listened(&self, is_meant: impl Fn(&SensorId) -> bool) {
         let mut any = false;
         for ((sensor, _), it) in self.pending().iter_mut() {
             if is_meant(sensor) {
                 it.due = Timestamp::MIN;
+                it.listened += 1;
                 any = true;
             }
         }
@@ -185,5 +203,39 @@ mod tests {
         assert_eq!(commands.due(at(2)), []);
         commands.listened(|sensor| sensor.as_str() == "s");
         assert_eq!(commands.due(at(2)).len(), 1, "who comes back is told at once");
+    }
+
+    #[test]
+    fn a_sensor_that_does_not_listen_was_not_told_and_is_looked_for_again_soon() {
+        let (commands, sensor) = (Commands::default(), SensorId::new("s").unwrap());
+        let issued = CommandIssued {
+            command_id: "c".into(),
+            name: CommandName::Identify,
+            metric: None,
+            offset: None,
+            every: None,
+            expires_at: at(3_600),
+            by: "x".into(),
+        };
+        commands.issued(&sensor, &issued, at(0));
+        let mut looked = Vec::new();
+        for second in 0..45 {
+            for due in commands.due(at(second)) {
+                looked.push((second, due.attempt));
+                commands.missed(&due, at(second));
+            }
+        }
+        assert_eq!(looked, [(0, 1), (10, 1), (20, 1), (30, 1), (40, 1)]);
+        commands.listened(|_| true);
+        let due = commands.due(at(45)).remove(0);
+        // It comes while it is being looked for.
+        commands.listened(|_| true);
+        commands.missed(&due, at(45));
+        let due = commands.due(at(45)).remove(0);
+        commands.sent(&due, at(45));
+        assert_eq!(
+            (due.attempt, commands.due(at(54)), commands.due(at(55)).len()),
+            (1, vec![], 1)
+        );
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::engine::{Context, Deadlines, Input, Keys, Processor, Step, keys};
-use crate::silence::Silence;
+use crate::silence::{Silence, is_reattributed};
 
 /// How often a sensor that is heard is written at most.
 const EVERY: Span = Span::seconds(30);
@@ -34,6 +34,8 @@ pub struct Device {
     written_at: Timestamp,
     /// Heard since it was written.
     heard: bool,
+    /// Whether it was ever written: what is shown of it must be taken back when it is no longer so.
+    shown: bool,
 }
 
 /// What it last said about itself.
@@ -49,7 +51,7 @@ struct Said {
 
 impl Processor for Devices {
     const NAME: &'static str = "devices";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const REPEATS: bool = true;
     type State = Option<Box<Device>>;
 
@@ -76,12 +78,11 @@ impl Processor for Devices {
                 let Some(sensor) = concerned(fact) else {
                     return Step::quiet(state);
                 };
-                let first = state.is_none();
                 let mut device = state.unwrap_or_else(|| Box::new(Device::new(sensor, ctx.recorded_or(fact))));
                 // Of one that never said anything there is nothing to write until it is missed.
                 let write = match assignment::moved(&fact.fact) {
-                    Some(_) => device.silence.tell(fact, zone, ctx) && device.silence.ever(),
-                    None => device.hear(fact, zone, ctx) || first,
+                    Some(_) => device.silence.tell(fact, zone, ctx) && device.shown,
+                    None => device.hear(fact, zone, ctx) || !device.shown,
                 };
                 (device, write)
             }
@@ -109,9 +110,10 @@ impl Processor for Devices {
     }
 }
 
-/// The sensor that a fact is about.
+/// The sensor that a fact says something about as it is now: what somebody has said later to be this patient's does not.
 fn concerned(fact: &Envelope) -> Option<&SensorId> {
-    fact.fact.sensor().or_else(|| assignment::moved(&fact.fact))
+    let said = fact.fact.sensor().filter(|_| !is_reattributed(fact));
+    said.or_else(|| assignment::moved(&fact.fact))
 }
 
 impl Devices {
@@ -119,7 +121,7 @@ impl Devices {
         if !write {
             return Step::quiet(Some(device));
         }
-        device.heard = false;
+        (device.heard, device.shown) = (false, true);
         device.written_at = match input {
             Input::Fact { recorded, .. } => ctx.recorded_or(&recorded.envelope),
             Input::Deadline => ctx.recorded,
@@ -141,6 +143,7 @@ impl Device {
             charged_at: Timestamp::MIN,
             written_at: now,
             heard: false,
+            shown: false,
         }
     }
 
@@ -276,5 +279,51 @@ mod tests {
         journal.status("sensor:s", "s", Span::seconds(12), SensorState::Inactive, None);
         let n = |battery| (0, Online, Some(battery));
         assert_eq!(told(&journal), [n(50.0), n(49.0), n(49.0)]);
+    }
+
+    #[test]
+    fn what_was_said_later_to_be_the_patients_is_no_sign_of_life() {
+        let mut journal = Journal::start();
+        journal
+            .status("p", "s", Span::ZERO, SensorState::Active, Some(50.0))
+            .ticks(1, 95);
+        for (patient, metric) in [("p", Metric::Spo2), ("p", Metric::Battery), ("q", Metric::Spo2)] {
+            journal
+                .reading(patient, "s", metric, Span::seconds(5), 7.0)
+                .reattributed();
+        }
+        journal.ticks(96, 300);
+        assert_eq!(
+            told(&journal),
+            [(0, Online, Some(50.0)), (90, Offline, Some(50.0))],
+            "it is still missed, and nobody saw it with q"
+        );
+    }
+
+    #[test]
+    fn a_sensor_that_was_missed_before_it_ever_spoke_is_missed_no_more_when_it_is_taken_off() {
+        let mut journal = Journal::start();
+        journal
+            .attached("p", "s", Span::ZERO, Some(Span::seconds(10)))
+            .ticks(1, 40)
+            .detached("p", "s", Span::seconds(40))
+            .ticks(41, 100);
+        assert_eq!(told(&journal), [(30, Offline, None), (40, Unknown, None)]);
+        // One of which nothing was ever shown is not shown for being taken off.
+        let mut journal = Journal::start();
+        journal
+            .attached("p", "s", Span::ZERO, Some(Span::seconds(10)))
+            .ticks(1, 9)
+            .detached("p", "s", Span::seconds(9))
+            .ticks(10, 100);
+        assert_eq!(told(&journal), []);
+    }
+
+    #[test]
+    fn what_a_sensor_says_first_under_a_patient_is_told_at_once() {
+        let mut journal = Journal::start();
+        journal.attached("p", "s", Span::ZERO, None).ticks(1, 5);
+        journal.reading("p", "s", Metric::Spo2, Span::seconds(5), 97.0);
+        assert_eq!(told(&journal), [(5, Unknown, None)]);
     }
 }

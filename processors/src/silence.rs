@@ -4,7 +4,8 @@
 //! its zone, one message every 30 s where it has none; a last will is no message of its own. It is offline after three times that (or as often as its
 //! zone says) without any message,
 //! counted on ticks of doors, from when it was attached, and never across a time when all doors were down. One of which
-//! nothing is known is never called offline, nor is one that the patient wears no more.
+//! nothing is known is never called offline, nor is one that the patient wears no more. What was said later to be the
+//! patient's is no message: it tells how the patient was, not how the sensor is.
 
 use schemas::facts::{Liveness, SensorAttached, Zone};
 use schemas::journal::{Envelope, Fact};
@@ -16,6 +17,12 @@ use crate::engine::task::RHYTHM;
 
 /// So many times its rhythm may a sensor be silent.
 pub const PATIENCE: i64 = 3;
+
+/// Whether somebody has said later whose this is: it did not come from its sensor when it was recorded.
+#[must_use]
+pub const fn is_reattributed(fact: &Envelope) -> bool {
+    fact.fact.sensor().is_some() && fact.cause.is_some()
+}
 
 /// What is known about a sensor's silence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,12 +195,6 @@ impl Silence {
     #[must_use]
     pub const fn heard(&self) -> Timestamp {
         self.heard
-    }
-
-    /// Whether it ever said anything.
-    #[must_use]
-    pub const fn ever(&self) -> bool {
-        self.ever
     }
 
     /// Whether the patient wears it no more.

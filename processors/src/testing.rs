@@ -10,7 +10,7 @@ use schemas::codec::{self, Catalogue};
 use schemas::derived::Derived;
 use schemas::facts::{
     AlarmCode, ClockTicked, ConsultationClosed, ConsultationOpened, DeviceAlarm, Door, PolicyChanged,
-    ProcessorActivated, Reading, SensorState, SensorStatus, TickedBy,
+    ProcessorActivated, Reading, SensorAttached, SensorDetached, SensorState, SensorStatus, TickedBy,
 };
 use schemas::ids::{ConsultationId, EventId, Key, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact, Recorded};
@@ -160,6 +160,39 @@ impl Journal {
             door: Door::Mqtt,
         };
         self.put(key(patient), START + at, Fact::DeviceAlarm(alarm))
+    }
+
+    /// A patient's journal is told that a sensor is on the patient from a moment on, and how often it is expected; who
+    /// wears what is told in the order of the records.
+    pub fn attached(&mut self, patient: &str, sensor: &str, from: Span, expected_every: Option<Span>) -> &mut Self {
+        let told = SensorAttached {
+            sensor_id: sensor_id(sensor),
+            from: START + from,
+            until: None,
+            order: self.records.len() as i64,
+            expected_every,
+            zone: None,
+        };
+        self.server(key(patient), Fact::SensorAttached(told))
+    }
+
+    /// The same, that it is on the patient no more.
+    pub fn detached(&mut self, patient: &str, sensor: &str, from: Span) -> &mut Self {
+        let told = SensorDetached {
+            sensor_id: sensor_id(sensor),
+            from: START + from,
+            until: None,
+            order: self.records.len() as i64,
+        };
+        self.server(key(patient), Fact::SensorDetached(told))
+    }
+
+    /// Somebody says later whose the record before was.
+    pub fn reattributed(&mut self) -> &mut Self {
+        if let Some(last) = self.records.last_mut() {
+            last.envelope.cause = Some(EventId::of("test.command", &[&last.offset.to_be_bytes()]));
+        }
+        self
     }
 
     /// Somebody opens a consultation, now.

@@ -223,6 +223,18 @@ fn calibration(fields: &Map<String, Value>, name: CommandName) -> Result<(Option
             "seuls des nombres se calibrent",
         ));
     }
+    if let Some((metric, offset)) = metric.zip(offset) {
+        // What is further off than all that is usual is broken, or was typed wrong.
+        let usual = metric.info().usual;
+        let most = usual.high - usual.low;
+        if offset.abs() > most {
+            return Err(Problem::invalid(
+                "offset",
+                format!("from {} to {most}, for {metric}", -most),
+                format!("de {} à {most}, pour {metric}", -most),
+            ));
+        }
+    }
     match (metric, offset) {
         (Some(_), None) => needed("offset", None),
         (None, Some(_)) => needed("metric", None),
@@ -255,4 +267,34 @@ fn new_id(now: Timestamp) -> Result<SmolStr, Problem> {
     let chance = EventId::of("fajma.command_id", &[&bytes]).to_string();
     let chance = chance.get(..8).unwrap_or_default();
     Ok(format_smolstr!("{:012x}-{chance}", now.millis()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_calibration_by_more_than_all_that_is_usual_is_refused() {
+        let asked = |metric: &str, offset: f64| {
+            let fields = json!({"metric": metric, "offset": offset});
+            let read = calibration(fields.as_object().unwrap(), CommandName::Calibrate);
+            read.map_err(|problem| match problem {
+                Problem::Invalid { field, .. } => field.unwrap_or_default(),
+                other => panic!("{other:?}"),
+            })
+        };
+        for (metric, most) in [
+            (Metric::Spo2, 30.0),
+            (Metric::HeartRate, 190.0),
+            (Metric::BodyTemperature, 13.0),
+        ] {
+            for sign in [-1.0, 1.0] {
+                let within = sign * most;
+                assert_eq!(asked(metric.as_str(), within), Ok((Some(metric), Some(within))));
+                assert_eq!(asked(metric.as_str(), sign * (most + 0.1)), Err("offset".to_owned()));
+            }
+        }
+    }
 }

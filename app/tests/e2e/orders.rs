@@ -157,6 +157,10 @@ async fn a_command_waits_for_its_sensor_and_is_confirmed_once_whatever_is_lost_b
         (json!({"name": "explode"}), "name"),
         (json!({"name": "set_interval"}), "every"),
         (json!({"name": "calibrate", "metric": "spo2"}), "offset"),
+        (
+            json!({"name": "calibrate", "metric": "spo2", "offset": -30.5}),
+            "offset",
+        ),
         (json!({"name": "identify", "every": 5}), "every"),
     ] {
         let (status, answer) = client::post(&house.http, "/v1/sensors/patch/commands", &house.token, &wrong)

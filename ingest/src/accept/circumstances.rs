@@ -108,9 +108,11 @@ impl Circumstances {
             (Whose::Of(owner), _) => Some(owner),
             (Whose::Unsaid, Some(named)) if !by_registration => Some(named.clone()),
             (Whose::Unsaid | Whose::Nobodys, Some(_)) if about != About::Device => return other(),
-            (Whose::Unsaid | Whose::Nobodys, None)
-                if about == About::Alarm || about == About::Measured && !registered =>
-            {
+            (Whose::Unsaid | Whose::Nobodys, None) if about == About::Alarm => {
+                return Err(Fault::Missing.of("patient_id"));
+            }
+            // Of one that was taken off, something is known, registered or not.
+            (Whose::Unsaid, None) if about == About::Measured && !registered => {
                 return Err(Fault::Missing.of("patient_id"));
             }
             // Kept until somebody says whose it is.

@@ -1,6 +1,6 @@
 //! A blood pressure: systolic, diastolic and, where it is given, mean, as readings with one sequence.
 
-use schemas::journal::{Envelope, Fact};
+use schemas::journal::Envelope;
 use schemas::metric::Metric;
 
 use super::circumstances::Circumstances;
@@ -23,25 +23,21 @@ pub(super) fn judge(
     } else {
         Some(one(Metric::MeanPressure, "mean", &raw.mean)?)
     };
-    let (high, low) = (value(&systolic), value(&diastolic));
+    // As the sensor said them: its calibration makes none of them disappear.
+    let said = |metric, field, any| reading::said(raw, metric, (field, any)).map(|number| number.said);
+    let high = said(Metric::Systolic, "systolic", &raw.systolic)?;
+    let low = said(Metric::Diastolic, "diastolic", &raw.diastolic)?;
     if high <= low {
         return Err(Fault::PressureOrder.of("diastolic"));
     }
-    if mean
-        .as_ref()
-        .is_some_and(|mean| value(mean) >= high || value(mean) <= low)
-    {
-        return Err(Fault::PressureOrder.of("mean"));
+    if mean.is_some() {
+        let between = said(Metric::MeanPressure, "mean", &raw.mean)?;
+        if between >= high || between <= low {
+            return Err(Fault::PressureOrder.of("mean"));
+        }
     }
     fact(systolic);
     fact(diastolic);
     mean.into_iter().for_each(fact);
     Ok(())
-}
-
-fn value(envelope: &Envelope) -> f64 {
-    match &envelope.fact {
-        Fact::Reading(reading) => reading.value,
-        _ => f64::NAN,
-    }
 }

@@ -43,6 +43,28 @@ const fn is_of_a_place(metric: Metric) -> bool {
     )
 }
 
+/// A number as its sensor said it.
+pub(super) struct Said<'r> {
+    /// As it was sent.
+    sent: f64,
+    /// The unit that was named, where it is not the canonical one.
+    named: Option<&'r str>,
+    /// In the canonical unit, not calibrated.
+    pub(super) said: f64,
+}
+
+/// Reads one number that stands in `field`.
+pub(super) fn said<'r>(raw: &'r Raw<'_>, metric: Metric, (field, any): (&str, &Any<'_>)) -> Checked<Said<'r>> {
+    let info = metric.info();
+    let sent = match any {
+        Any::Bool(happened) if info.form == Form::Event => f64::from(u8::from(*happened)),
+        other => number(field, other)?,
+    };
+    let named = unit_of(raw, metric, info)?;
+    let said = canonical(metric, info, sent, named)?;
+    Ok(Said { sent, named, said })
+}
+
 /// Judges one number that stands in `field`.
 pub(super) fn value(
     raw: &Raw<'_>,
@@ -52,19 +74,18 @@ pub(super) fn value(
     context: &Context<'_>,
 ) -> Checked<Envelope> {
     let info = metric.info();
-    let sent = match any {
-        Any::Bool(happened) if info.form == Form::Event => f64::from(u8::from(*happened)),
-        other => number(field, other)?,
-    };
-    let named = unit_of(raw, metric, info)?;
-    let said = canonical(metric, info, sent, named)?;
-    let offset = circumstances.offset(metric);
-    let value = said + offset.unwrap_or_default();
+    let Said { sent, named, said } = said(raw, metric, (field, any))?;
     let contact = flag("contact", &raw.contact)?;
-    let zero = value == 0.0 && info.zero_with_contact && contact == Some(true);
-    if !zero && (!info.possible.contains(value) || (info.form == Form::Event && value != 0.0 && value != 1.0)) {
+    // What the sensor itself said decides: a calibration is small, and makes no reading disappear.
+    let zero = said == 0.0 && info.zero_with_contact && contact == Some(true);
+    if !zero && (!info.possible.contains(said) || (info.form == Form::Event && said != 0.0 && said != 1.0)) {
         return Err(Fault::Implausible.about(field, sent));
     }
+    // No heart beat stays no heart beat, however much the sensor is off when there is one.
+    let offset = circumstances.offset(metric).filter(|_| !zero);
+    let value = offset.map_or(said, |offset| {
+        (said + offset).clamp(info.possible.low, info.possible.high)
+    });
     let mut marks = marks(circumstances);
     if zero {
         marks.push(Mark::ZeroWithContact);

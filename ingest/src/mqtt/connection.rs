@@ -140,7 +140,7 @@ impl Connection {
             session.resume(&self.guest.wire, &mut self.out);
             session.filters().map(str::to_owned).collect()
         };
-        self.door.listened(&wanted);
+        self.door.listened(&seat.session(), &wanted);
         self.hand_out();
         // The client may have sent more than CONNECT.
         let mut fresh = !input.is_empty();
@@ -314,7 +314,7 @@ impl Connection {
             .collect();
         drop(session);
         self.guest.attached.listens();
-        self.door.listened(&wanted);
+        self.door.listened(&self.guest.attached.seat.session(), &wanted);
         for told in asked.into_iter().filter_map(|id| self.door.realtime.listened(id)) {
             let stop = self.door.stop.clone();
             self.door.tasks.spawn(stop.run_until_cancelled_owned(told));

@@ -50,6 +50,7 @@ use crate::commands::Commands;
 use crate::intake::Intake;
 use listener::Doorkeeper;
 use realtime::Realtime;
+use session::Session;
 use sessions::Sessions;
 
 /// The door. One per process: sessions and bounds are shared by all its entrances.
@@ -140,11 +141,11 @@ impl MqttDoor {
         self.tasks.wait().await;
     }
 
-    /// Somebody listens for these: commands among them are due.
-    fn listened(&self, filters: &[String]) {
+    /// A session has begun to listen for these: commands for sensors of its own among them are due.
+    fn listened(&self, session: &Session, filters: &[String]) {
         let is_meant = |sensor: &SensorId| {
             let topic = topic::command(sensor);
-            filters.iter().any(|filter| topic::matches(filter, &topic))
+            session.hears(sensor) && filters.iter().any(|filter| topic::matches(filter, &topic))
         };
         self.commands.listened(is_meant);
     }

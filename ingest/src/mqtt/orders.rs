@@ -67,6 +67,8 @@ async fn look(
             let command_id = due.command.command_id.clone();
             let attempt = due.attempt;
             facts.push((due.sensor, Fact::CommandSent(CommandSent { command_id, attempt })));
+        } else {
+            commands.missed(&due, now);
         }
     }
     let expired = commands.expired(now);

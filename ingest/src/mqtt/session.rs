@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use mqtt_protocol_core::mqtt::packet::Qos;
-use schemas::access::{Action, Principal};
+use schemas::access::{Action, Principal, Role};
 use schemas::ids::{PatientId, SensorId};
 
 use super::packet::{Answer, Version};
@@ -131,6 +131,16 @@ impl Session {
             .any(|(filter, _)| topic::matches(filter, topic))
     }
 
+    /// Whether a sensor itself, or the gateway that it is behind, listens here for its commands: it is one of the holder's
+    /// own, and they ask for what comes on its topic. Who may see everything is no sensor.
+    pub(super) fn hears(&self, sensor: &SensorId) -> bool {
+        let who = &self.principal;
+        who.sensors.contains(sensor)
+            && matches!(who.role, Role::Device | Role::Gateway)
+            && who.may(Action::ReceiveCommands(sensor))
+            && self.asks_for(&topic::command(sensor))
+    }
+
     /// Queues an alert where the session asks for it and its holder may see it. `None` where not; else how many of
     /// the oldest had to go, because `limit` were waiting. A frame goes itself where half as many are.
     pub(super) fn offer(&mut self, notice: &Arc<Notice>, limit: usize) -> Option<usize> {
@@ -248,8 +258,6 @@ fn message(flight: &Flight, dup: bool) -> Message<'_> {
 
 #[cfg(test)]
 mod tests {
-    use schemas::access::Role;
-
     use super::*;
 
     const WIRE: Wire = Wire {

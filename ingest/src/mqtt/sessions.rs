@@ -206,7 +206,9 @@ impl Sessions {
         takers
     }
 
-    /// Queues a command for everyone who is connected and asked for it; whether the sensor, or its gateway, is among them.
+    /// Queues a command where its sensor (or the gateway that it is behind) is connected and listens, and then for
+    /// everyone else who is connected, asked for it and may see it; whether the sensor listens. Where it does not, nobody
+    /// is told: it was not given.
     pub(super) fn deliver_now(&self, notice: &Arc<Notice>, sensor: &SensorId, limit: usize) -> bool {
         let connected = |e: &&Entry| e.live.is_some();
         let seats: Vec<_> = self
@@ -216,11 +218,14 @@ impl Sessions {
             .filter(connected)
             .map(|e| Arc::clone(&e.seat))
             .collect();
+        if !seats.iter().any(|seat| seat.session().hears(sensor)) {
+            return false;
+        }
         let mut taken = false;
         for seat in seats {
             let mut session = seat.session();
             if session.offer(notice, limit).is_some() {
-                taken |= session.principal.sensors.contains(sensor);
+                taken |= session.hears(sensor);
                 seat.wake.notify_one();
             }
         }

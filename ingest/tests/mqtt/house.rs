@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eventlog::{EventLog, SystemClock};
 use ingest::mqtt::{Entrance, MqttDoor, MqttLimits};
-use ingest::{Intake, Limits};
+use ingest::{Commands, Intake, Limits};
 use schemas::access::{Authenticate, Principal, Refused, Role};
 use schemas::ids::{PatientId, SensorId};
 use schemas::policy::Policy;
@@ -25,6 +25,7 @@ impl Authenticate for Tokens {
     fn authenticate(&self, token: &str, _: Timestamp) -> Result<Principal, Refused> {
         let (role, patients, sensors) = match token {
             "device" => (Role::Device, &["p1"][..], &["s1"][..]),
+            "other" => (Role::Device, &[][..], &["s2"][..]),
             "doctor" => (Role::Doctor, &["p1"][..], &[][..]),
             "admin" => (Role::Admin, &[][..], &[][..]),
             "auditor" => (Role::Auditor, &[][..], &[][..]),
@@ -48,6 +49,8 @@ pub(crate) struct House {
     pub(crate) log: Arc<TestLog>,
     pub(crate) address: SocketAddr,
     pub(crate) tokens: Arc<Tokens>,
+    /// What sensors are told to do.
+    pub(crate) commands: Arc<Commands>,
     pub(crate) stop: CancellationToken,
     pub(crate) served: Option<tokio::task::JoinHandle<()>>,
     _policy: watch::Sender<Arc<Policy>>,
@@ -76,14 +79,14 @@ impl House {
             Arc::default(),
             Limits::default(),
         );
-        let stop = CancellationToken::new();
+        let (commands, stop) = (Arc::<Commands>::default(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let door = MqttDoor::new(
             intake,
             as_log,
             Arc::clone(&tokens) as _,
-            (Some(Arc::new(Told) as _), Arc::default()),
+            (Some(Arc::new(Told) as _), Arc::clone(&commands)),
             limits,
             stop.clone(),
         );
@@ -92,6 +95,7 @@ impl House {
             log,
             address,
             tokens,
+            commands,
             stop,
             served: Some(served),
             _policy: policy,

@@ -9,6 +9,7 @@ mod doors;
 mod durability;
 mod house;
 mod log;
+mod orders;
 mod publishing;
 mod realtime;
 mod rules;

@@ -93,13 +93,15 @@ impl Device {
         outcomes
     }
 
-    /// Takes that the patient wears it, or no more: what it said, or did not say, about where it sits is then over.
+    /// Takes that the patient wears it, or no more: whatever is technical about it is then no matter of this patient's.
     pub(super) fn tell(&mut self, moment: &Moment<'_>, fact: &Envelope, episodes: &mut Vec<Episode>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         if self.silence.tell(fact, moment.zone, moment.ctx) {
             end(episodes, OFFLINE, moment, &mut outcomes);
-            if self.silence.is_gone() {
-                end(episodes, OFF, moment, &mut outcomes);
+        }
+        if self.silence.is_gone() {
+            for rule in [OFF, BATTERY, FAULT] {
+                end(episodes, rule, moment, &mut outcomes);
             }
         }
         outcomes
@@ -115,7 +117,7 @@ impl Device {
                 self.silence.heard(),
                 moment.now,
             );
-            begin(episodes, raise, moment, &mut outcomes);
+            self.begin(episodes, raise, moment, &mut outcomes);
         }
         outcomes
     }
@@ -134,7 +136,7 @@ impl Device {
         self.said_at = fact.measured_at;
         if status.state == SensorState::Fault {
             let raise = self.technical(FAULT, message::fault(), fact.measured_at, moment.now);
-            begin(episodes, raise, moment, outcomes);
+            self.begin(episodes, raise, moment, outcomes);
         } else {
             end(episodes, FAULT, moment, outcomes);
         }
@@ -156,7 +158,7 @@ impl Device {
         if charge < LOW {
             let mut raise = self.technical(BATTERY, message::battery(charge), fact.measured_at, moment.now);
             (raise.metric, raise.value, raise.limit) = (Some(Metric::Battery), Some(charge), Some(LOW));
-            begin(episodes, raise, moment, outcomes);
+            self.begin(episodes, raise, moment, outcomes);
         } else if charge >= CHARGED {
             end(episodes, BATTERY, moment, outcomes);
         }
@@ -192,7 +194,18 @@ impl Device {
                 outcomes.push(episode.become_current());
             }
         }
-        begin(episodes, raise, moment, outcomes);
+        self.begin(episodes, raise, moment, outcomes);
+    }
+
+    /// Raises an episode where none of its rule is open; nothing technical of a sensor that the patient wears no more,
+    /// whose backlog may still come: nothing would end it.
+    fn begin(&self, episodes: &mut Vec<Episode>, raise: Raise, moment: &Moment<'_>, outcomes: &mut Vec<Outcome>) {
+        let concerns = raise.class == AlertClass::Clinical || !self.silence.is_gone();
+        if concerns && begun(episodes, &raise.rule).is_none() {
+            let episode = Episode::raise(moment.key, Lane::Now, raise, moment.ctx);
+            outcomes.push(episode.told());
+            episodes.push(episode);
+        }
     }
 
     /// A technical WARNING.
@@ -220,15 +233,6 @@ fn has_contact(reading: &Reading) -> bool {
         Metric::Battery | Metric::AmbientTemperature | Metric::AmbientHumidity
     );
     of_the_patient && reading.contact != Some(false)
-}
-
-/// Raises an episode where none of its rule is open.
-fn begin(episodes: &mut Vec<Episode>, raise: Raise, moment: &Moment<'_>, outcomes: &mut Vec<Outcome>) {
-    if begun(episodes, &raise.rule).is_none() {
-        let episode = Episode::raise(moment.key, Lane::Now, raise, moment.ctx);
-        outcomes.push(episode.told());
-        episodes.push(episode);
-    }
 }
 
 /// When the open episode of a rule began.

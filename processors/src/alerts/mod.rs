@@ -8,7 +8,9 @@
 //! - one open episode per (patient, rule); it escalates, eases with a deadband, and ends when all is back inside;
 //! - what a sensor sends after newer data of its own is judged in a lane of its own and only raises retrospective
 //!   episodes, as does what is in order but older than the policy calls fresh;
-//! - a clinical alarm of a device is CRITICAL at once and ends by an answer.
+//! - a clinical alarm of a device is CRITICAL at once and ends by an answer;
+//! - what is technical ends when the sensor is taken off the patient, and nothing technical begins until it is back on;
+//! - a reading that somebody has said later to be the patient's says nothing about its sensor.
 
 mod device;
 mod episode;
@@ -26,6 +28,7 @@ use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Context, Deadlines, Input, Keys, Novelty, Processor, Step, keys};
+use crate::silence::is_reattributed;
 use device::{Device, Moment};
 use episode::{Episode, subject};
 use vital::{Vital, is_watched};
@@ -54,7 +57,7 @@ fn push(wake: &mut Keys, key: &Key, parts: &[&str]) {
 
 impl Processor for Alerts {
     const NAME: &'static str = "alerts";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const URGENT: bool = true;
     const REPEATS: bool = true;
     const SHARE: usize = 3;
@@ -62,7 +65,8 @@ impl Processor for Alerts {
 
     fn keys(&self, fact: &Envelope, wake: &mut Keys) {
         let Key::Patient(_) = fact.key else { return };
-        if let Some(sensor) = fact.fact.sensor().or_else(|| assignment::moved(&fact.fact)) {
+        let said = fact.fact.sensor().filter(|_| !is_reattributed(fact));
+        if let Some(sensor) = said.or_else(|| assignment::moved(&fact.fact)) {
             push(wake, &fact.key, &["sensor:", sensor.as_str()]);
         }
         match &fact.fact {

@@ -500,3 +500,69 @@ fn repeats_raise_nothing_twice() {
         ["60 raised WARNING sensor_off", "60 resolved WARNING sensor_off"]
     );
 }
+
+#[test]
+fn what_was_said_later_to_be_the_patients_does_not_end_a_silence() {
+    let mut journal = Journal::start();
+    journal
+        .status("p", "s", Span::ZERO, SensorState::Active, Some(50.0))
+        .ticks(1, 95);
+    for metric in [HR, Metric::Battery] {
+        journal.reading("p", "s", metric, Span::seconds(5), 7.0).reattributed();
+    }
+    journal.ticks(96, 300);
+    assert_eq!(told(&journal), ["90 raised WARNING sensor_offline"]);
+    journal.reading("p", "s", HR, Span::seconds(300), 70.0);
+    assert_eq!(told(&journal)[1..], ["300 resolved WARNING sensor_offline"]);
+}
+
+#[test]
+fn what_is_technical_ends_when_the_sensor_is_taken_off_and_what_is_clinical_does_not() {
+    let mut journal = Journal::start();
+    journal.status("p", "s", Span::ZERO, SensorState::Fault, Some(4.0));
+    journal
+        .alarm("p", "s", Span::ZERO, AlarmCode::SensorOff)
+        .alarm("p", "s", Span::ZERO, AlarmCode::Fall)
+        .ticks(1, 95)
+        .detached("p", "s", Span::seconds(60));
+    let mut raised = vec![
+        "0 raised WARNING sensor_fault",
+        "0 raised WARNING low_battery",
+        "0 raised WARNING sensor_off",
+        "0 raised CRITICAL fall",
+        "90 raised WARNING sensor_offline",
+    ];
+    let ended = [
+        "95 resolved WARNING sensor_offline",
+        "95 resolved WARNING sensor_off",
+        "95 resolved WARNING low_battery",
+        "95 resolved WARNING sensor_fault",
+    ];
+    raised.extend(ended);
+    assert_eq!(told(&journal), raised);
+    // What it had still to say from then begins nothing that nobody would end; a person is told of a fall.
+    journal.status("p", "s", Span::seconds(50), SensorState::Fault, Some(3.0));
+    journal
+        .alarm("p", "s", Span::seconds(51), AlarmCode::SensorOff)
+        .reading("p", "s", Metric::Battery, Span::seconds(52), 2.0)
+        .alarm("p", "s", Span::seconds(53), AlarmCode::PanicButton)
+        .ticks(96, 300);
+    assert_eq!(told(&journal)[raised.len()..], ["95 raised CRITICAL panic_button"]);
+    // It is put on again, as flat as before.
+    journal.attached("p", "s", Span::seconds(300), None);
+    journal.reading("p", "s", Metric::Battery, Span::seconds(301), 2.0);
+    assert_eq!(told(&journal)[raised.len() + 1..], ["300 raised WARNING low_battery"]);
+}
+
+#[test]
+fn a_sensor_that_promised_nothing_is_loose_no_more_when_it_is_taken_off() {
+    let mut journal = Journal::start();
+    journal
+        .alarm("p", "s", Span::ZERO, AlarmCode::SensorOff)
+        .tick(Span::seconds(5))
+        .detached("p", "s", Span::seconds(5));
+    assert_eq!(
+        told(&journal),
+        ["0 raised WARNING sensor_off", "5 resolved WARNING sensor_off"]
+    );
+}

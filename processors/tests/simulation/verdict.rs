@@ -1,13 +1,15 @@
 //! What was accepted against what follows from the recorded journal: byte for byte against one undisturbed run, and
 //! conclusion by conclusion against the plain oracle.
 
+use std::collections::BTreeMap;
+
 use eventlog::{Output, Partition};
 use processors::engine::Decided;
 use processors::engine::erased::Kind;
 use processors::engine::replay::Recompute;
 use schemas::derived::{Derived, Incarnation, Outcome};
 use schemas::facts::{AlertChange, AlertChanged, Liveness, WindowStatus};
-use schemas::journal::Recorded;
+use schemas::journal::{Fact, Recorded};
 
 use crate::coverage::Coverage;
 use crate::next::mark;
@@ -52,6 +54,7 @@ pub(crate) fn judge(run: &mut Run) -> Result<(), String> {
                 .accepted
                 .iter()
                 .for_each(|accepted| cover(&accepted.derived, &mut run.coverage));
+            cover_taken_off(&place.reader.accepted, &journal, &mut run.coverage);
         }
     }
     Ok(())
@@ -125,7 +128,6 @@ fn equal(what: &str, expected: &[Output], accepted: &[Accepted]) -> Result<(), S
 
 /// What the version that speaks then says of it.
 fn spoken(told: Vec<Told>, journal: &[Recorded], new: &Kind, decided: &Decided) -> Vec<Told> {
-    use schemas::journal::Fact;
     let activated = journal.iter().find_map(|record| match &record.envelope.fact {
         Fact::ProcessorActivated(it) if it.name == new.name && it.version == new.version => Some(record.offset),
         _ => None,
@@ -198,6 +200,27 @@ fn same(a: &Told, b: &Told) -> bool {
             (Outcome::Window(a), Outcome::Window(b)) => oracle::windows::same(a, b),
             (a, b) => a == b,
         }
+}
+
+/// What followed from a sensor that was taken off.
+fn cover_taken_off(accepted: &[Accepted], journal: &[Recorded], coverage: &mut Coverage) {
+    let mut shown = BTreeMap::new();
+    for derived in accepted.iter().map(|accepted| &accepted.derived) {
+        let at = journal.binary_search_by_key(&derived.origin.offset, |record| record.offset);
+        let off = at.is_ok_and(|i| matches!(journal[i].envelope.fact, Fact::SensorDetached(_)));
+        match &derived.outcome {
+            Outcome::Device(device) => {
+                let sensor = (derived.key.text(), device.sensor_id.clone());
+                if shown.insert(sensor, device.liveness) == Some(Liveness::Offline) && off {
+                    coverage.hit("a sensor offline was taken off");
+                }
+            }
+            Outcome::Alert(alert) if off && ["low_battery", "sensor_fault"].contains(&alert.rule.as_str()) => {
+                coverage.hit("a technical alert ended with its sensor taken off");
+            }
+            _ => {}
+        }
+    }
 }
 
 fn cover(derived: &Derived, coverage: &mut Coverage) {

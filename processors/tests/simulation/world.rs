@@ -290,13 +290,13 @@ impl World {
 
     /// Somebody says who wears a sensor, mostly when they have put it on; patients' journals are told, now and then twice.
     fn moves(&mut self, arrivals: &mut Arrivals) {
-        if !self.moving || !self.chance.percent(3) {
+        if !self.moving || !self.chance.percent(8) {
             return;
         }
         let i = self.chance.below(self.sensors.len() as u64) as usize;
         let wears = self
             .chance
-            .percent(85)
+            .percent(75)
             .then(|| self.chance.below(self.patients.len() as u64) as usize);
         let ago = [0, 0, 20, 600, 90_000][self.chance.below(5) as usize];
         let from = self.now - Span::seconds(self.chance.below(ago + 1) as i64);

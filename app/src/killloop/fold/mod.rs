@@ -1,8 +1,8 @@
 //! What a recorded journal implies, folded plainly from its first record to its last.
 //!
 //! Written from the documented rules (`processors/src/alerts`, `processors/src/windows`) and the policy in the journal,
-//! and for what this load sends only: one sensor per metric that stays on the patient, no status messages, one policy,
-//! nothing older than lateness. Anything else is an error, so that nothing is passed over in silence.
+//! and for what this load sends only: one sensor per metric that stays on the patient, no status messages, nothing
+//! re-attributed, one policy, nothing older than lateness. Anything else is an error, so that nothing is passed over in silence.
 
 mod device;
 mod vital;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::facts::{AlertAnswered, AlertChange, AlertChanged, AlertClass, AlertState, Answer, Severity, TickedBy};
 use schemas::ids::{EventId, Key};
-use schemas::journal::{Fact, Recorded};
+use schemas::journal::{Envelope, Fact, Recorded};
 use schemas::policy::Policy;
 use schemas::time::{Span, Timestamp};
 use smol_str::SmolStr;
@@ -251,7 +251,7 @@ pub(super) fn alerts(records: &[Recorded], journal: EventId) -> Result<Vec<Chang
             _ if ticked => subjects.keys().cloned().collect(),
             Key::Patient(patient) if once.is_first(record) => {
                 let patient = SmolStr::new(patient.as_str());
-                about(&fact.fact)?.into_iter().map(|s| (patient.clone(), s)).collect()
+                about(fact)?.into_iter().map(|s| (patient.clone(), s)).collect()
             }
             _ => continue,
         };
@@ -290,7 +290,11 @@ pub(super) fn alerts(records: &[Recorded], journal: EventId) -> Result<Vec<Chang
 }
 
 /// What a patient's fact is about.
-fn about(fact: &Fact) -> Result<Vec<SmolStr>, String> {
+fn about(envelope: &Envelope) -> Result<Vec<SmolStr>, String> {
+    let fact = &envelope.fact;
+    if fact.sensor().is_some() && envelope.cause.is_some() {
+        return Err("a reading that was re-attributed: this fold knows none".to_owned());
+    }
     let sensor = |id: &dyn std::fmt::Display| SmolStr::from(format!("sensor:{id}"));
     Ok(match fact {
         Fact::Reading(reading) => vec![reading.metric.as_str().into(), sensor(&reading.sensor_id)],
@@ -298,6 +302,7 @@ fn about(fact: &Fact) -> Result<Vec<SmolStr>, String> {
         Fact::ThresholdsSet(_) => vec!["heart_rate".into(), "spo2".into()],
         Fact::AlertAnswered(answer) => vec![answer.subject.clone()],
         Fact::SensorStatus(_) => return Err("a status message: this fold knows none".to_owned()),
+        Fact::SensorDetached(_) => return Err("a sensor taken off: this fold knows only those that stay".to_owned()),
         _ => Vec::new(),
     })
 }

@@ -170,6 +170,8 @@ fn subjects(fact: &Envelope) -> Vec<String> {
     about.extend(
         fact.fact
             .sensor()
+            // What somebody has said to be the patient's tells nothing about the sensor now.
+            .filter(|_| fact.cause.is_none())
             .or_else(|| moved(&fact.fact))
             .map(|sensor| format!("sensor:{sensor}")),
     );
@@ -188,7 +190,6 @@ pub(crate) fn told(journal: &[Recorded], incarnation: Incarnation) -> Vec<Told> 
         if house.is_foreign(fact) {
             continue;
         }
-        let novel = !ticks && !fact.fact.is_for_all() && once.counts(&house, record);
         let names: Vec<String> = match &fact.key {
             _ if ticks => subjects_.keys().cloned().collect(),
             Key::Patient(patient) => subjects(fact)
@@ -197,6 +198,7 @@ pub(crate) fn told(journal: &[Recorded], incarnation: Incarnation) -> Vec<Told> 
                 .collect(),
             _ => Vec::new(),
         };
+        let novel = !ticks && !names.is_empty() && once.counts(&house, record);
         for name in names {
             let mut scene = Scene {
                 house: &house,

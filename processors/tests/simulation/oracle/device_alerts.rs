@@ -37,12 +37,14 @@ impl Device {
         }
     }
 
-    /// It is worn, or no more: it is not missed then, and does not come off.
+    /// It is worn, or no more: it is not missed then, and of one that is gone nothing technical is left.
     pub(super) fn tell(&mut self, fact: &Envelope, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
         if self.life.tell(fact, scene.house, scene.now) {
             end("sensor_offline", episodes, scene);
-            if self.life.gone {
-                end("sensor_off", episodes, scene);
+        }
+        if self.life.gone {
+            for rule in ["sensor_off", "low_battery", "sensor_fault"] {
+                end(rule, episodes, scene);
             }
         }
     }
@@ -55,7 +57,18 @@ impl Device {
     }
 
     fn begin(&self, rule: &str, started_at: Timestamp, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
-        raise(self.technical(rule, started_at), episodes, scene);
+        self.raise(self.technical(rule, started_at), episodes, scene);
+    }
+
+    /// Where none of its rule is open; of one that is gone nothing technical.
+    fn raise(&self, row: AlertChanged, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
+        if self.life.gone && row.class == AlertClass::Technical {
+            return;
+        }
+        if episodes.iter().all(|e| e.row.rule != row.rule) {
+            let episode = scene.raise(false, row);
+            episodes.push(episode);
+        }
     }
 
     /// Whatever the sensor sent; a repeat, or what is too old, is only a sign of life.
@@ -112,7 +125,7 @@ impl Device {
         if charge < 10.0 {
             let mut row = self.technical("low_battery", at);
             (row.metric, row.value, row.limit) = (Some(Metric::Battery), Some(charge), Some(10.0));
-            raise(row, episodes, scene);
+            self.raise(row, episodes, scene);
         } else if charge >= 15.0 {
             end("low_battery", episodes, scene);
         }
@@ -137,15 +150,7 @@ impl Device {
                 scene.become_current(episode);
             }
         }
-        raise(row, episodes, scene);
-    }
-}
-
-/// Where none of its rule is open.
-fn raise(row: AlertChanged, episodes: &mut Vec<Episode>, scene: &mut Scene<'_>) {
-    if episodes.iter().all(|e| e.row.rule != row.rule) {
-        let episode = scene.raise(false, row);
-        episodes.push(episode);
+        self.raise(row, episodes, scene);
     }
 }
 

@@ -19,6 +19,8 @@ struct Device {
     charged_at: Option<Timestamp>,
     written_at: Timestamp,
     unwritten: bool,
+    /// A row of it stands.
+    stands: bool,
 }
 
 /// Every row that must be written: at once when something is new, at ticks every 30 s while it is heard.
@@ -39,17 +41,17 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
         }
         let fact = &record.envelope.fact;
         let moved = moved(fact);
-        let Some(sensor) = fact.sensor().or(moved).filter(|_| !house.is_foreign(&record.envelope)) else {
+        let said = fact.sensor().filter(|_| record.envelope.cause.is_none());
+        let Some(sensor) = said.or(moved).filter(|_| !house.is_foreign(&record.envelope)) else {
             continue;
         };
         let now = house.now(record);
         let name = (record.envelope.key.text().to_string(), sensor.to_string());
-        let first = !devices.contains_key(&name);
         let device = devices.entry(name).or_insert_with(|| Device::new(sensor.clone(), now));
         let before = device.row.clone();
         if moved.is_some() {
             // Of one that never said anything there is nothing to write until it is missed.
-            if device.life.tell(&record.envelope, &house, now) && device.life.ever() {
+            if device.life.tell(&record.envelope, &house, now) && device.stands {
                 told.push((record.offset, device.write(now)));
             }
             continue;
@@ -57,7 +59,7 @@ pub(crate) fn told(journal: &[Recorded]) -> Vec<Told> {
         let changed = device.life.hear(record, &house, now);
         device.unwritten = true;
         device.learn(record);
-        if first || changed || device.row != before {
+        if !device.stands || changed || device.row != before {
             told.push((record.offset, device.write(now)));
         }
     }
@@ -95,6 +97,7 @@ impl Device {
             charged_at: None,
             written_at: now,
             unwritten: false,
+            stands: false,
         }
     }
 
@@ -118,7 +121,7 @@ impl Device {
     }
 
     fn write(&mut self, now: Timestamp) -> Outcome {
-        (self.unwritten, self.written_at) = (false, now);
+        (self.unwritten, self.stands, self.written_at) = (false, true, now);
         Outcome::Device(DeviceChanged {
             liveness: self.life.liveness(),
             since: self.life.since,

@@ -39,10 +39,6 @@ impl Life {
         }
     }
 
-    pub(crate) const fn ever(&self) -> bool {
-        self.ever
-    }
-
     /// As often as it is registered with, else as its zone says (every 30 s without one) once it has promised; never where it is worn no more.
     pub(crate) fn every(&self) -> Option<Span> {
         let usual = self.zone.map_or(Span::seconds(30), |(every, _)| every);
