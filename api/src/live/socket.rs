@@ -19,6 +19,8 @@ use crate::problem::Problem;
 use crate::routes::{person, visible};
 use crate::state::State;
 
+/// How often it is looked whether the right to see it still holds, where nothing comes.
+const LOOK: Duration = Duration::from_millis(500);
 /// Between two pings.
 const PING: Duration = Duration::from_secs(15);
 /// Without a sign of the client, pongs included.
@@ -156,6 +158,16 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
     };
     // A consultation stays with the registration that it was begun for.
     let is_of_a_person = matches!(scope, Scope::Patient(_));
+    // Rights may end while the stream goes on; those of a list are asked for each of its items.
+    let who = &watcher.caller.principal;
+    let ended = || {
+        let patient = watched.as_ref()?;
+        if !who.may(Action::SeePatient(patient)) {
+            return Some((code::ENDED, "the right to see this has ended"));
+        }
+        let stands = !is_of_a_person || who.stands(patient);
+        (!stands).then_some((code::TOO_OLD, "another registration stands for this person: start anew"))
+    };
     let mut feed = match Feed::begin(&state.hub, scope, watcher.since.as_deref()).await {
         Ok(feed) => feed,
         Err(broken) => return closing(&broken),
@@ -173,6 +185,8 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
     let mut expiry = std::pin::pin!(sleep(lasts));
     let mut pings = interval(PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     loop {
         let message = tokio::select! {
@@ -185,6 +199,10 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
                     heard = Instant::now();
                     continue;
                 }
+            },
+            _ = looks.tick() => match ended() {
+                Some(ended) => return ended,
+                None => continue,
             },
             _ = pings.tick() => {
                 if heard.elapsed() > SILENCE {
@@ -203,19 +221,8 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
                 Err(broken) => return closing(&broken),
             },
         };
-        // Rights may end while the stream goes on; those of a list are asked for each of its items.
-        if !watched
-            .as_ref()
-            .is_none_or(|patient| watcher.caller.principal.may(Action::SeePatient(patient)))
-        {
-            return (code::ENDED, "the right to see this has ended");
-        }
-        if is_of_a_person
-            && !watched
-                .as_ref()
-                .is_none_or(|patient| watcher.caller.principal.stands(patient))
-        {
-            return (code::TOO_OLD, "another registration stands for this person: start anew");
+        if let Some(ended) = ended() {
+            return ended;
         }
         let told = matches!(message, Message::Text(_));
         if !send(socket, message).await {

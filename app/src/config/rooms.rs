@@ -295,9 +295,7 @@ impl Intake {
             recalled_records: self.recalled_records,
             rejected_bytes: self.rejected.bytes(),
             behind_records: self.behind,
-            past_per_second: self
-                .past_rate
-                .saturating_mul(std::thread::available_parallelism().map_or(1, usize::from)),
+            past_rate: self.past_rate,
             held_at_most: self.held_at_most.0,
             bounds: ingest::Bounds {
                 record_bytes: self.record.bytes(),

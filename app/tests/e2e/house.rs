@@ -9,7 +9,9 @@ use app::client;
 use app::config::{Config, Sources};
 use app::up::{Duties, Server, start};
 use eventlog::{Clock, SystemClock};
+use rumqttc::v5::{AsyncClient, EventLoop, MqttOptions};
 use schemas::access::{Principal, Role};
+use schemas::ids::SensorId;
 use schemas::time::{Span, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -96,6 +98,19 @@ impl House {
     pub(super) async fn stop(self) -> TempDir {
         assert!(self.server.stop().await, "everything ended in time");
         self.dir
+    }
+
+    /// A sensor's MQTT client.
+    pub(super) fn connect_sensor(&self, sensor: &str, client: &str) -> (AsyncClient, EventLoop) {
+        let device = Principal {
+            sensors: vec![SensorId::new(sensor).unwrap()],
+            ..principal(Role::Device)
+        };
+        let token = self.server.token(&device, Duration::from_secs(600)).unwrap();
+        let address = self.server.mqtt.unwrap();
+        let mut options = MqttOptions::new(client, address.ip().to_string(), address.port());
+        options.set_credentials("device", token);
+        AsyncClient::new(options, 10)
     }
 
     /// Holds what was recorded against what the journal implies.

@@ -9,6 +9,7 @@ mod consultations;
 mod house;
 mod importing;
 mod killing;
+mod merging;
 mod orders;
 mod pace;
 mod patients;

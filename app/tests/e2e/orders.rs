@@ -5,7 +5,7 @@ use std::time::Duration;
 use app::client;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
-use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, Event, EventLoop};
 use schemas::access::{Principal, Role};
 use schemas::ids::SensorId;
 use serde_json::{Value, json};
@@ -13,15 +13,7 @@ use serde_json::{Value, json};
 use super::house::{House, PATIENCE, ago, principal};
 
 fn connect(house: &House, client: &str) -> (AsyncClient, EventLoop) {
-    let device = Principal {
-        sensors: vec![SensorId::new("patch").unwrap()],
-        ..principal(Role::Device)
-    };
-    let token = house.server.token(&device, Duration::from_secs(600)).unwrap();
-    let address = house.server.mqtt.unwrap();
-    let mut options = MqttOptions::new(client, address.ip().to_string(), address.port());
-    options.set_credentials("device", token);
-    AsyncClient::new(options, 10)
+    house.connect_sensor("patch", client)
 }
 
 /// The next command that comes.

@@ -47,8 +47,8 @@ pub struct Limits {
     pub rejected_bytes: usize,
     /// Records of one partition that may wait to be evaluated before senders wait for processors; 0 for any number.
     pub behind_records: usize,
-    /// Records of the past taken a second while something live comes; 0 for any number.
-    pub past_per_second: usize,
+    /// Records of the past that are taken while something live comes, a second and core; 0 for any number.
+    pub past_rate: usize,
     /// How long a message waits for processors at most.
     pub held_at_most: Duration,
     /// How large records may be.
@@ -63,7 +63,7 @@ impl Default for Limits {
             recalled_records: 1 << 20,
             rejected_bytes: 512 << 10,
             behind_records: 4096,
-            past_per_second: 0,
+            past_rate: 1000,
             held_at_most: Duration::from_secs(30),
             bounds: Bounds::default(),
         }
@@ -99,6 +99,7 @@ impl Intake {
         limits: Limits,
     ) -> Arc<Self> {
         metrics::describe();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             clock,
             policy,
@@ -109,7 +110,7 @@ impl Intake {
             pace: Pace::new(
                 log.layout().partitions,
                 limits.behind_records,
-                limits.past_per_second,
+                limits.past_rate.saturating_mul(cores),
                 limits.held_at_most,
             ),
             log,
