@@ -19,8 +19,8 @@ test-engines:            ## the tests on a real Kafka and a real Cassandra, star
 	@docker/engines/engines run $(MAKE) engine-tests; status=$$?; [ $$status -eq 3 ] || exit $$status
 
 engine-tests: tools
-	cargo test --locked -p app --test main -- e2e::patients e2e::recorded e2e::readme e2e::bad_messages e2e::secured
-	cargo test --locked -p eventlog --features engine-tests --test homes -- kafka:: killed::
+	cargo test --locked -p app --test main -- e2e::moved e2e::patients e2e::recorded e2e::readme e2e::bad_messages e2e::secured
+	cargo test --locked -p eventlog --features engine-tests --test homes -- kafka:: killed:: moving
 	cargo test --locked -p projections --features engine-tests --test scylla --test views
 
 engines:                 ## a real Kafka and a real Cassandra on loopback; prints their addresses

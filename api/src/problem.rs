@@ -248,7 +248,7 @@ impl IntoResponse for Problem {
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::Unavailable(_) | LogError::Fenced => Self::Unavailable,
+            LogError::Unavailable(_) | LogError::Fenced | LogError::Elsewhere(_) => Self::Unavailable,
             LogError::Full(_) => Self::Full,
             LogError::TooLarge { .. } => Self::TooLarge,
             error => {

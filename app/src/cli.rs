@@ -55,6 +55,8 @@ pub enum Command {
     Replay(Replay),
     /// Compare what the journal implies with what was recorded; status 0 only if equal.
     Verify(Verify),
+    /// Carry the log from a directory to Kafka, or back: offsets, ids and states stay as they are.
+    Migrate(Box<crate::migrate::Migrate>),
     /// Let a processor pass over a record that stopped it.
     Skip(Skip),
     /// Make or check the tables of views, or make views again from the log.
@@ -235,6 +237,9 @@ mod tests {
             &["fajma", "replay", "--into", "x", "--from", "yesterday"],
             &["fajma", "fly"],
             &["fajma", "topics"],
+            &["fajma", "migrate"],
+            &["fajma", "migrate", "--from", "a"],
+            &["fajma", "migrate", "--take-back", "a", "--to", "b"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err_and(|e| e.use_stderr()), "{wrong:?}");
         }

@@ -159,6 +159,9 @@ fn directory(dir: &DataDir, standing: &Path) -> Check {
 async fn log(config: &Config) -> Check {
     match House::open(config).await {
         Ok(house) => {
+            if let Err(e) = house.serving() {
+                return Check::bad("log", Health::Warning, e.to_string(), "go on where it says");
+            }
             let layout = house.log.layout();
             Check::ok(
                 "log",

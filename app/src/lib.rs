@@ -14,6 +14,7 @@ pub mod house;
 pub mod import;
 pub mod killloop;
 pub mod logging;
+pub mod migrate;
 pub mod ready;
 pub mod simulate;
 pub mod tls;
@@ -93,6 +94,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Ready(options) => wait_for(ready::run(options)),
         Command::Replay(options) => wait_for(commands::replay(options)),
         Command::Verify(options) => wait_for(commands::verify(options)),
+        Command::Migrate(options) => wait_for(migrate::run(*options)),
         Command::Skip(options) => wait_for(commands::skip(options)),
         Command::Views(command) => wait_for(commands::views(command)),
         Command::Config => {

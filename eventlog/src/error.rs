@@ -36,6 +36,9 @@ pub enum LogError {
         /// Which journal is there.
         found: Incarnation,
     },
+    /// This log is not the one to go on with ([`crate::Standing`]): go on where it says.
+    #[error("this log does not serve: {0}")]
+    Elsewhere(String),
     /// A record is larger than the log takes: refuse it, never try again.
     #[error("a record of {bytes} bytes is larger than {limit}")]
     TooLarge {

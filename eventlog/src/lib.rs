@@ -18,16 +18,19 @@ pub mod follow;
 pub mod kafka;
 #[cfg(feature = "conformance")]
 pub mod model;
+pub mod moving;
 pub mod origin;
 #[cfg(feature = "conformance")]
 pub mod prng;
 mod shelf;
+mod standing;
 mod topic;
 
 pub use batch::{Batch, Entry, Unreadable};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::LogError;
 pub use shelf::MemoryShelf;
+pub use standing::Standing;
 pub use topic::Topic;
 
 use std::fmt::Debug;

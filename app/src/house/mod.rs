@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use eventlog::embedded::Embedded;
 use eventlog::kafka::Kafka;
-use eventlog::{Clock, EventLog, LogError, SystemClock};
+use eventlog::moving::Carriable;
+use eventlog::{Clock, EventLog, LogError, Standing, SystemClock};
 use projections::embedded::EmbeddedViews;
 use projections::scylla::ScyllaViews;
 use projections::store::{ViewError, ViewStore};
@@ -43,6 +44,8 @@ pub struct House {
     pub catalogue: Arc<Catalogue>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whether this log is the one to go on with.
+    pub standing: Standing,
     /// The same log, where it is Kafka.
     pub kafka: Option<Arc<Kafka>>,
     /// How views are stored in the directory, and made beside those there are.
@@ -106,10 +109,14 @@ impl House {
                 Some(opened.map_err(|e| Failure::because(format_args!("the log at {}", config.log.url), e))?)
             }
         };
-        let log: Arc<dyn EventLog> = match &kafka {
-            Some(kafka) => Arc::<Kafka>::clone(kafka),
-            None => Embedded::open(&dir.log(), config.log.options(), Arc::clone(&clock))
-                .map_err(|e| log_failure(&dir, &e))?,
+        let (log, standing): (Arc<dyn EventLog>, _) = match &kafka {
+            Some(kafka) => (Arc::<Kafka>::clone(kafka), kafka.standing()),
+            None => {
+                let opened = Embedded::open(&dir.log(), config.log.options(), Arc::clone(&clock));
+                let log = opened.map_err(|e| log_failure(&dir, &e))?;
+                let standing = log.standing();
+                (log, standing)
+            }
         };
         let policy = Arc::new(policy::Keeper::new(Arc::clone(&log), dir.path()));
         Ok(Self {
@@ -117,6 +124,7 @@ impl House {
             log,
             catalogue: Arc::new(Catalogue::builtin()),
             clock,
+            standing,
             kafka,
             database: config.views.database().map_err(Failure::WrongUse)?,
             views_options: config.views.options(),
@@ -125,6 +133,15 @@ impl House {
             own: Arc::default(),
             busy: Arc::default(),
         })
+    }
+
+    /// Whether anything may be recorded here.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`]: it goes on elsewhere.
+    pub fn serving(&self) -> Result<(), Failure> {
+        let serving = self.standing.check_serving();
+        serving.map_err(|e| Failure::because(self.dir.path().display(), e))
     }
 
     /// Opens the views.

@@ -113,6 +113,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     };
     let metrics = operations::recorder();
     let mut house = House::open(config).await?;
+    house.serving()?;
     let keys = Arc::new(keys(config, &house, duties)?);
     begin(&house, duties).await?;
     let behind = Behind::start(config.processors.niceness)?;

@@ -27,13 +27,22 @@ pub(super) struct House {
 }
 
 pub(super) fn config(dir: &Path) -> Config {
+    config_with(dir, engines(dir))
+}
+
+/// With log and views in the directory, whatever engines there are.
+pub(super) fn config_alone(dir: &Path) -> Config {
+    config_with(dir, Vec::new())
+}
+
+fn config_with(dir: &Path, engines: Vec<(&'static str, String, &'static str)>) -> Config {
     let flags = vec![
         ("data.dir", dir.display().to_string(), "--data"),
         ("http.listen", "127.0.0.1:0".to_owned(), "--listen"),
         ("mqtt.listen", "127.0.0.1:0".to_owned(), "--mqtt"),
         ("log.partitions", "2".to_owned(), "test"),
     ];
-    let flags = flags.into_iter().chain(engines(dir)).collect();
+    let flags = flags.into_iter().chain(engines).collect();
     Config::load(Sources {
         flags,
         ..Sources::default()
@@ -81,7 +90,17 @@ impl House {
     pub(super) async fn on(dir: TempDir) -> Self {
         let config = config(dir.path());
         prepare(&config).await;
-        let server = Box::pin(start(&config, Duties::ALL)).await.unwrap();
+        Self::started(&config, dir).await
+    }
+
+    /// In its directory alone, whatever engines there are.
+    pub(super) async fn alone() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::started(&config_alone(dir.path()), dir).await
+    }
+
+    async fn started(config: &Config, dir: TempDir) -> Self {
+        let server = Box::pin(start(config, Duties::ALL)).await.unwrap();
         server.ready(PATIENCE).await.unwrap();
         let token = server
             .token(&principal(Role::Admin), Duration::from_secs(3600))
@@ -160,6 +179,8 @@ pub(super) fn fajma(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_fajma"))
         .args(arguments)
         .env_remove("FAJMA_TOKEN")
+        .env_remove("FAJMA_TEST_KAFKA")
+        .env_remove("FAJMA_TEST_CQL")
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -10,6 +10,8 @@ mod house;
 mod importing;
 mod killing;
 mod merging;
+mod moved;
+mod moved_journal;
 mod orders;
 mod pace;
 mod patients;

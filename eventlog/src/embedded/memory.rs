@@ -38,6 +38,11 @@ impl Recent {
             }
             recent.len() < REMEMBERED
         })?;
+        if !recent.iter().is_sorted_by(|(a, _), (b, _)| a.place() < b.place()) {
+            // A log that was carried here from Kafka may hold repeats, behind what they repeat: of what was said first
+            // nobody knows then where it begins.
+            recent.clear();
+        }
         Ok(Self(recent))
     }
 

@@ -7,6 +7,7 @@
 //! Layout: a key space per partition holds blocks of records by base offset; `places` holds positions, states and
 //! where derived topics end; `meta` what the log is made of.
 
+mod arriving;
 mod block;
 #[cfg(feature = "embedded")]
 mod journal_check;
@@ -20,6 +21,7 @@ mod rows;
 mod shared;
 #[cfg(feature = "conformance")]
 mod sim_disk;
+mod standing;
 mod storage;
 #[cfg(feature = "embedded")]
 mod store;
@@ -27,6 +29,7 @@ mod tail;
 mod workspace;
 mod writer;
 
+pub use arriving::Arriving;
 pub use options::Options;
 use shared::{Log, Shared};
 #[cfg(feature = "conformance")]
@@ -70,11 +73,13 @@ impl Embedded {
     ///
     /// # Errors
     /// [`LogError::Unavailable`] where another process has it open, [`LogError::Corrupt`] where acknowledged records
-    /// are damaged, [`LogError::Full`], [`LogError::Misuse`] where the options make no sense.
+    /// are damaged, [`LogError::Full`], [`LogError::Misuse`] where the options make no sense, [`LogError::Elsewhere`]
+    /// where it has not arrived whole.
     #[cfg(feature = "embedded")]
     pub fn open(dir: &std::path::Path, options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LogError> {
         options.check()?;
         let store = store::Store::open(dir, options.disk_cache_bytes, options.memtable_bytes)?;
+        standing::read(&store)?.check_whole()?;
         Self::start(Arc::new(store), options, clock)
     }
 
@@ -85,6 +90,7 @@ impl Embedded {
     #[cfg(feature = "conformance")]
     pub fn on_disk(disk: &SimDisk, options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LogError> {
         options.check()?;
+        standing::read(disk)?.check_whole()?;
         Self::start(Arc::new(disk.clone()), options, clock)
     }
 
@@ -140,6 +146,7 @@ impl EventLog for Embedded {
 
     async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
         topic.check_append()?;
+        self.shared.check_serving()?;
         let mut bytes = 0;
         for record in &records {
             self.shared.log(topic, record.partition)?;
@@ -192,6 +199,7 @@ impl EventLog for Embedded {
     ) -> Result<Box<dyn Workspace>, LogError> {
         self.shared.log(output, partition)?;
         output.check_claim(processor)?;
+        self.shared.check_serving()?;
         self.shared.failure()?;
         let (answer, answered) = oneshot::channel();
         self.shared.ask(Request::Claim {

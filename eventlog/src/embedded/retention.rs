@@ -7,18 +7,27 @@ use super::block::{self, Block};
 use super::rows;
 use super::storage::{Change, Direction, Space};
 use super::{Log, Shared};
-use crate::{LogError, Offset, Topic};
+use crate::{LogError, Offset, Partition, Topic};
 
 /// So many blocks are removed by one commit.
 const AT_ONCE: usize = 4096;
 
-/// The key of a partition's first offset.
-pub(super) fn start_key(log: &Log) -> Bytes {
-    Bytes::from(format!("start.{}.{}", log.topic.name(), log.partition))
+/// What the keys of first offsets begin with.
+pub(super) const STARTS: &str = "start.";
+
+impl Log {
+    /// The key of a partition's first offset.
+    pub(super) fn start_key(topic: Topic, partition: Partition) -> Bytes {
+        Bytes::from(format!("{STARTS}{}.{partition}", topic.name()))
+    }
 }
 
 /// Lets go of what is too old or too much, partition by partition.
 pub(super) fn apply(shared: &Shared, now: Timestamp) -> Result<(), LogError> {
+    if shared.check_serving().is_err() {
+        // What left, or is a copy, stays as it was carried.
+        return Ok(());
+    }
     for log in &shared.logs {
         let needed = match log.topic {
             Topic::Journal => shared.least_position(log.partition)?,
@@ -80,7 +89,7 @@ fn cut(shared: &Shared, log: &Log, until: Offset) -> Result<(), LogError> {
         if changes.is_empty() {
             return Ok(());
         }
-        let key = start_key(log);
+        let key = Log::start_key(log.topic, log.partition);
         let mut value = BytesMut::new();
         value.put_i64(start);
         let sealed = rows::seal(&key, value);

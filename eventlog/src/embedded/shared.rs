@@ -1,6 +1,6 @@
 //! What the writer, the readers and the processors' places have in common.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use schemas::derived::Incarnation;
@@ -13,8 +13,8 @@ use super::queue::{Queue, Request};
 use super::rows::{self, OutputEnd, Position};
 use super::storage::{Change, Direction, Space, Storage};
 use super::tail::Tail;
-use super::{Options, retention};
-use crate::{Bounds, Clock, Layout, LogError, Offset, Partition, Reached, Topic};
+use super::{Options, standing};
+use crate::{Bounds, Clock, Layout, LogError, Offset, Partition, Reached, Standing, Topic};
 
 /// What readers see of a partition.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +80,7 @@ pub(super) struct Shared {
     /// Held while a checkpoint is saved piece by piece.
     pub(super) saving: tokio::sync::Mutex<()>,
     failed: OnceLock<LogError>,
+    pub(super) standing: RwLock<Standing>,
 }
 
 const LAYOUT: &[u8] = b"layout";
@@ -91,8 +92,8 @@ impl Shared {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Vec<(Offset, Timestamp)>), LogError> {
-        let layout = match storage.get(Space::Meta, LAYOUT)? {
-            Some(row) => unpack_layout(row)?,
+        let layout = match layout(&*storage)? {
+            Some(layout) => layout,
             None => create(&*storage, options.partitions, &*clock)?,
         };
         if layout.partitions != options.partitions {
@@ -103,6 +104,7 @@ impl Shared {
                 "the log keeps the number of partitions it was created with"
             );
         }
+        let standing = RwLock::new(standing::read(&*storage)?);
         let mut logs = Vec::new();
         let mut ends = Vec::new();
         for topic in Topic::ALL {
@@ -121,6 +123,7 @@ impl Shared {
             clock,
             logs,
             failed: OnceLock::new(),
+            standing,
         };
         for log in shared.logs.iter().filter(|log| log.topic.is_derived()) {
             if let Some(end) = shared.output_end(log.topic, log.partition)? {
@@ -237,11 +240,21 @@ fn create(storage: &dyn Storage, partitions: u16, clock: &dyn Clock) -> Result<L
         partitions,
         incarnation: incarnation(storage, clock),
     };
-    let mut row = BytesMut::new();
-    row.put_u16(partitions);
-    row.put_slice(&layout.incarnation.0);
-    storage.commit(vec![Change::put(Space::Meta, LAYOUT, rows::seal(LAYOUT, row))])?;
+    storage.commit(vec![layout_change(layout)])?;
     Ok(layout)
+}
+
+/// What the log on a disk is made of, where there is one.
+pub(super) fn layout(storage: &dyn Storage) -> Result<Option<Layout>, LogError> {
+    storage.get(Space::Meta, LAYOUT)?.map(unpack_layout).transpose()
+}
+
+/// The change that says what a log is made of.
+pub(super) fn layout_change(layout: Layout) -> Change {
+    let mut row = BytesMut::new();
+    row.put_u16(layout.partitions);
+    row.put_slice(&layout.incarnation.0);
+    Change::put(Space::Meta, LAYOUT, rows::seal(LAYOUT, row))
 }
 
 fn unpack_layout(row: Bytes) -> Result<Layout, LogError> {
@@ -269,7 +282,7 @@ fn open(storage: &dyn Storage, topic: Topic, partition: Partition) -> Result<(Lo
         reached: Mutex::new(Reached { journal: 0, end: 0 }),
         view,
     };
-    let key = retention::start_key(&log);
+    let key = Log::start_key(topic, partition);
     let start = match storage.get(Space::Meta, &key)? {
         None => 0,
         Some(row) => rows::unseal(&key, row)?

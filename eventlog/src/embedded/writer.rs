@@ -21,9 +21,9 @@ use super::{Shared, memory, metrics, retention};
 use crate::{Append, LogError, Offset, Partition, Reached, Topic};
 
 /// A block holds at most so many records, …
-const BLOCK_RECORDS: usize = 4096;
+pub(super) const BLOCK_RECORDS: usize = 4096;
 /// … and begins a new one at so many bytes.
-const BLOCK_BYTES: usize = 1 << 20;
+pub(super) const BLOCK_BYTES: usize = 1 << 20;
 
 /// A commit that takes longer than this is worth a word.
 const SLOW: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ pub(super) struct Writer {
 }
 
 /// The processor that a place belongs to: versions of one (`name@version`) have places of their own and one output.
-fn family(place: &str) -> &str {
+pub(super) fn family(place: &str) -> &str {
     place.split_once('@').map_or(place, |(name, _)| name)
 }
 

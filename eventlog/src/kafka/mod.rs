@@ -7,8 +7,11 @@
 //!
 //! Threads of the client library do the network; what waits for them does so in threads that may block.
 
+mod arriving;
+mod carried;
 mod cleaning;
 mod history;
+mod lineage;
 mod mirror;
 mod options;
 mod place;
@@ -22,7 +25,7 @@ mod topic_id;
 mod topics;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,16 +35,20 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::util::Timeout;
 use schemas::time::Timestamp;
 
+pub use arriving::Arriving;
 pub use options::Options;
 pub use share::Share;
 pub use topics::{Drift, apply};
 
-use crate::{Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace};
+use crate::{
+    Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Standing, Topic, Workspace,
+};
 use history::History;
 use produce::{Message, Senders};
 use progress::Progress;
 use pulse::Pulse;
 use tail::{Tail, Tails};
+use topics::Found;
 
 /// After so long without a record the brokers are asked whether there is one.
 const ASK_AFTER: Duration = Duration::from_secs(5);
@@ -52,6 +59,7 @@ pub struct Kafka(Arc<Inner>);
 struct Inner {
     options: Options,
     layout: Layout,
+    standing: Arc<RwLock<Standing>>,
     /// Journal, refused input, audit, control: what doors and people append.
     appends: Arc<Senders>,
     /// Conclusions and states of all places of this process.
@@ -78,14 +86,21 @@ impl Kafka {
     /// Connects to topics that are there ([`apply`]).
     ///
     /// # Errors
-    /// [`LogError::Unavailable`] where no broker answers or topics are missing.
+    /// [`LogError::Unavailable`] where no broker answers or topics are missing; [`LogError::Elsewhere`] where it has not
+    /// arrived whole, or is not the journal that was carried here.
     pub async fn open(options: Options) -> Result<Arc<Self>, LogError> {
         let found = topics::look(&options).await?;
+        found.standing().check_whole()?;
+        Self::connect(options, &found).await
+    }
+
+    async fn connect(options: Options, found: &Found) -> Result<Arc<Self>, LogError> {
         let layout = found.layout(&options)?;
         let asking: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
         let appends = Arc::new(Senders::open(options.producer())?);
+        let standing = Arc::new(RwLock::new(found.standing()));
         let inner = Inner {
-            progress: Progress::open(&options, layout, Arc::clone(&appends)).await?,
+            progress: Progress::open(&options, layout, Arc::clone(&appends), Arc::clone(&standing)).await?,
             appends,
             pulse: Pulse::new(),
             conclusions: Senders::open(options.conclusions())?,
@@ -93,6 +108,7 @@ impl Kafka {
             history: History::new(&options)?,
             asking: Arc::new(asking),
             layout,
+            standing,
             options,
         };
         Ok(Arc::new(Self(Arc::new(inner))))
@@ -110,6 +126,11 @@ impl Kafka {
 }
 
 impl Inner {
+    fn check_serving(&self) -> Result<(), LogError> {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
+        standing.check_serving()
+    }
+
     fn check_size(&self, key: &[u8], value: &[u8]) -> Result<(), LogError> {
         let (bytes, limit) = (key.len() + value.len(), self.options.max_record_bytes);
         if bytes > limit {
@@ -175,6 +196,7 @@ impl EventLog for Kafka {
     async fn append(&self, topic: Topic, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
         let inner = &self.0;
         topic.check_append()?;
+        inner.check_serving()?;
         for record in &records {
             inner.layout.check(topic, record.partition)?;
             inner.check_size(&record.key, &record.value)?;
@@ -186,6 +208,7 @@ impl EventLog for Kafka {
             key: &record.key,
             value: Some(&record.value),
             origin: None,
+            appended_at: None,
         });
         let offsets = inner.appends.now()?.send(messages).await?;
         let partitions: BTreeSet<Partition> = records.iter().map(|record| record.partition).collect();
@@ -266,6 +289,7 @@ impl EventLog for Kafka {
     ) -> Result<Box<dyn Workspace>, LogError> {
         self.0.layout.check(output, partition)?;
         output.check_claim(processor)?;
+        self.0.check_serving()?;
         let place = place::claim(&self.0, processor, output, partition).await?;
         Ok(Box::new(place))
     }

@@ -99,6 +99,12 @@ impl Options {
         format!("{}.progress", self.prefix)
     }
 
+    /// The name of the topic that says where a log stands that was carried here, or from here.
+    #[must_use]
+    pub fn lineage(&self) -> String {
+        format!("{}.lineage", self.prefix)
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -138,6 +144,13 @@ impl Options {
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.writer();
         config.set("message.timeout.ms", self.append_timeout.as_millis().to_string());
+        config
+    }
+
+    /// For a log that is carried here: much at once, and nobody waits for a single record.
+    pub(super) fn carrier(&self) -> ClientConfig {
+        let mut config = self.writer();
+        config.set("linger.ms", "5").set("message.timeout.ms", "300000");
         config
     }
 

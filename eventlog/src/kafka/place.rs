@@ -88,7 +88,11 @@ pub(super) async fn claim(
 
 /// The greatest origin among the last conclusions. Where more than these are a late writer's repeats, what is computed
 /// again is written again: readers pass over it.
-async fn last_origin(inner: &Inner, output: Topic, partition: Partition) -> Result<Option<Origin>, LogError> {
+pub(super) async fn last_origin(
+    inner: &Inner,
+    output: Topic,
+    partition: Partition,
+) -> Result<Option<Origin>, LogError> {
     let bounds = inner.watermarks(output, partition).await?;
     let (mut from, mut last) = (bounds.start.max(bounds.end - LAST), None);
     let incarnation = inner.layout.incarnation;
@@ -143,6 +147,7 @@ impl Place {
             key: &output.key,
             value: Some(&output.value),
             origin: Some(origin),
+            appended_at: None,
         });
         let offsets = within(self.inner.options.commit_timeout, self.sender.send(messages)).await?;
         if let (Some(tail), Some(last)) = (self.inner.tails.get(self.output, self.partition), offsets.last()) {
@@ -174,6 +179,7 @@ impl Place {
                 key,
                 value: Some(value),
                 origin: None,
+                appended_at: None,
             };
             let records: Vec<(Vec<u8>, Vec<u8>)> = checkpoint
                 .states
@@ -207,7 +213,7 @@ impl Place {
 }
 
 /// Whether it says nothing more to whoever goes on from `position`: a removed state only says what to pass over.
-const fn past(stored: &Stored, position: Offset) -> bool {
+pub(super) const fn past(stored: &Stored, position: Offset) -> bool {
     stored.value.is_none() && stored.applied < position
 }
 
@@ -246,6 +252,7 @@ impl Workspace for Place {
 
     async fn commit(&mut self, work: Work) -> Result<(), LogError> {
         check::unbroken(self.broken)?;
+        self.inner.check_serving()?;
         if self.inner.pulse.feel() != self.away {
             // Who took over has long gone on, and may have let go of what keeps our word harmless.
             self.broken = true;

@@ -9,6 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use schemas::time::Timestamp;
 use tokio::sync::Notify;
 
 use super::failed;
@@ -18,6 +19,8 @@ use crate::{LogError, Offset, Partition};
 const FULL: Duration = Duration::from_millis(2);
 /// Which header of a derived record says where it comes from.
 pub(super) const ORIGIN: &str = "origin";
+/// Which header of a record that was carried here says when it was first appended: microseconds since 1970, in digits.
+pub(super) const APPENDED_AT: &str = "appended_at";
 
 /// What is sent.
 pub(super) struct Message<'a> {
@@ -28,6 +31,22 @@ pub(super) struct Message<'a> {
     pub(super) value: Option<&'a [u8]>,
     /// The encoded origin of a derived record.
     pub(super) origin: Option<&'a [u8]>,
+    /// When another log took it, from which it is carried here.
+    pub(super) appended_at: Option<Timestamp>,
+}
+
+impl<'a> Message<'a> {
+    /// A record with neither origin nor past.
+    pub(super) const fn of(topic: &'a str, partition: Partition, key: &'a [u8], value: &'a [u8]) -> Self {
+        Self {
+            topic,
+            partition,
+            key,
+            value: Some(value),
+            origin: None,
+            appended_at: None,
+        }
+    }
 }
 
 /// Messages of one call, on their way.
@@ -102,7 +121,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    fn open(config: &ClientConfig) -> Result<Self, LogError> {
+    pub(super) fn open(config: &ClientConfig) -> Result<Self, LogError> {
         let producer = config.create_with_context(Acks).map_err(|e| failed(&e))?;
         Ok(Self { producer })
     }
@@ -157,12 +176,11 @@ impl Sender {
             if let Some(value) = message.value {
                 record = record.payload(value);
             }
-            if let Some(value) = message.origin {
-                let header = Header {
-                    key: ORIGIN,
-                    value: Some(value),
-                };
-                record = record.headers(OwnedHeaders::new_with_capacity(1).insert(header));
+            if let Some(at) = message.appended_at {
+                record = record.timestamp(at.0.div_euclid(1000));
+            }
+            if let Some(headers) = headers(message) {
+                record = record.headers(headers);
             }
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -171,6 +189,27 @@ impl Sender {
             }
         }
     }
+}
+
+/// Where it comes from, and the moment of its first append, which Kafka would cut to milliseconds.
+fn headers(message: &Message<'_>) -> Option<OwnedHeaders> {
+    if message.origin.is_none() && message.appended_at.is_none() {
+        return None;
+    }
+    let mut headers = OwnedHeaders::new_with_capacity(2);
+    if let Some(value) = message.origin {
+        headers = headers.insert(Header {
+            key: ORIGIN,
+            value: Some(value),
+        });
+    }
+    if let Some(at) = message.appended_at {
+        headers = headers.insert(Header {
+            key: APPENDED_AT,
+            value: Some(&at.0.to_string()),
+        });
+    }
+    Some(headers)
 }
 
 #[cfg(test)]
@@ -188,6 +227,7 @@ mod tests {
             key: b"k",
             value: Some(value),
             origin: None,
+            appended_at: None,
         }
     }
 

@@ -6,7 +6,7 @@
 //! that was late, promises less than is true and never more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::produce::{Message, Senders};
 use super::{Options, blocking, failed, patiently};
-use crate::{Layout, LogError, Offset, Partition, Reached, Topic};
+use crate::{Layout, LogError, Offset, Partition, Reached, Standing, Topic};
 
 /// How often news is told and heard.
 const BEAT: Duration = Duration::from_millis(50);
@@ -33,6 +33,8 @@ pub(super) struct Progress {
     incarnation: Incarnation,
     known: Mutex<HashMap<At, Reached>>,
     untold: Mutex<BTreeMap<At, Reached>>,
+    /// Where the log stands: told to those who have it open while it is carried away.
+    standing: Arc<RwLock<Standing>>,
 }
 
 fn kept<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -41,11 +43,17 @@ fn kept<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Progress {
     /// Hears all that was told so far; then goes on telling and hearing until it is dropped.
-    pub(super) async fn open(options: &Options, layout: Layout, senders: Arc<Senders>) -> Result<Arc<Self>, LogError> {
+    pub(super) async fn open(
+        options: &Options,
+        layout: Layout,
+        senders: Arc<Senders>,
+        standing: Arc<RwLock<Standing>>,
+    ) -> Result<Arc<Self>, LogError> {
         let progress = Arc::new(Self {
             incarnation: layout.incarnation,
             known: Mutex::default(),
             untold: Mutex::default(),
+            standing,
         });
         let (hearing, theirs) = (Arc::clone(&progress), options.clone());
         let consumer = blocking(move || hearing.catch_up(&theirs, layout.partitions)).await?;
@@ -109,6 +117,15 @@ impl Progress {
         Ok(consumer)
     }
 
+    /// Takes in where the log stands now. What was told before this process opened it, the lineage says better.
+    fn take_standing(&self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let told = value.and_then(|value| std::str::from_utf8(value).ok());
+        if let (Some(STANDING), Some(Ok(standing))) = (key, told.map(Standing::parse)) {
+            tracing::warn!(%standing, "the log was carried: it stands otherwise now");
+            *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+        }
+    }
+
     /// Takes in a record; one that is not understood, or of another journal, says nothing to us.
     fn take(&self, key: Option<&[u8]>, value: Option<&[u8]>, partition: i32) {
         let output = Topic::ALL
@@ -124,7 +141,10 @@ impl Progress {
     }
 }
 
-fn pack(incarnation: Incarnation, reached: Reached) -> Vec<u8> {
+/// The key under which is told where the log stands from now on.
+pub(super) const STANDING: &[u8] = b"standing";
+
+pub(super) fn pack(incarnation: Incarnation, reached: Reached) -> Vec<u8> {
     [
         &incarnation.0[..],
         &reached.journal.to_be_bytes(),
@@ -149,7 +169,10 @@ async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: BaseCons
         let Some(ours) = progress.upgrade() else { return };
         for _ in 0..BURST {
             match consumer.poll(Duration::ZERO) {
-                Some(Ok(message)) => ours.take(message.key(), message.payload(), message.partition()),
+                Some(Ok(message)) => {
+                    ours.take(message.key(), message.payload(), message.partition());
+                    ours.take_standing(message.key(), message.payload());
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => {
                     tracing::warn!(%error, "Kafka");
@@ -191,6 +214,7 @@ async fn tell(
         key: output.name().as_bytes(),
         value: Some(value),
         origin: None,
+        appended_at: None,
     });
     senders.now()?.send(messages).await.map(drop)
 }
@@ -214,6 +238,7 @@ mod tests {
             incarnation: ours,
             known: Mutex::default(),
             untold: Mutex::default(),
+            standing: Arc::default(),
         };
         let key = Some(Topic::Alerts.name().as_bytes());
         assert_eq!(progress.of(AT), reached(0, 0));
@@ -230,5 +255,21 @@ mod tests {
             assert_eq!(progress.of(AT), reached(known.0, known.1));
         }
         assert_eq!(kept(&progress.untold).get(&AT), Some(&reached(9, 5)));
+    }
+
+    #[test]
+    fn where_the_log_stands_is_heard_by_those_who_have_it_open() {
+        let progress = Progress {
+            incarnation: EventId([1; 16]),
+            known: Mutex::default(),
+            untold: Mutex::default(),
+            standing: Arc::default(),
+        };
+        let standing = || progress.standing.read().unwrap().clone();
+        progress.take_standing(Some(STANDING), Some(b"neither this nor that"));
+        progress.take_standing(Some(b"fajma.alerts"), Some(b"left x"));
+        assert_eq!(standing(), Standing::Serving);
+        progress.take_standing(Some(STANDING), Some(b"left x"));
+        assert_eq!(standing(), Standing::Left { to: "x".to_owned() });
     }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use schemas::time::Timestamp;
 use tokio::sync::watch;
 
+use super::produce::APPENDED_AT;
 use super::{Options, failed};
 use crate::{Batch, Bounds, Entry, Limit, LogError, Offset, Partition, Topic};
 
@@ -26,13 +27,23 @@ type At = (Topic, Partition);
 
 /// A record of Kafka as ours.
 pub(super) fn entry(message: &BorrowedMessage<'_>) -> Entry {
-    let millis = message.timestamp().to_millis().unwrap_or(0);
+    let appended_at = carried(message).unwrap_or_else(|| {
+        let millis = message.timestamp().to_millis().unwrap_or(0);
+        Timestamp(millis * 1000)
+    });
     Entry {
         offset: message.offset(),
-        appended_at: Timestamp(millis * 1000),
+        appended_at,
         key: message.key().map_or_else(Bytes::new, Bytes::copy_from_slice),
         value: message.payload().map_or_else(Bytes::new, Bytes::copy_from_slice),
     }
+}
+
+/// When it was first appended, where it was carried here from another log.
+fn carried(message: &BorrowedMessage<'_>) -> Option<Timestamp> {
+    let header = message.headers()?.iter().find(|header| header.key == APPENDED_AT)?;
+    let digits = std::str::from_utf8(header.value?).ok()?;
+    digits.parse().ok().map(Timestamp)
 }
 
 pub(super) fn size(entry: &Entry) -> usize {

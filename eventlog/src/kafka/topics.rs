@@ -1,15 +1,21 @@
 //! Topics: made where they are missing, compared where they are there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
-use schemas::derived::Incarnation;
+use schemas::ids::EventId;
 
+use super::lineage::{self, Lineage};
 use super::{Options, blocking, failed, topic_id};
-use crate::{Layout, LogError, Topic};
+use crate::{Layout, LogError, Standing, Topic};
+
+/// How long to wait before the brokers are asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic as it should be.
 struct Wanted {
@@ -43,8 +49,11 @@ impl std::fmt::Display for Drift {
     }
 }
 
-fn wanted(options: &Options, journal: u16) -> Vec<Wanted> {
-    let settings = |compacted: bool| {
+/// With `carrying` as long as a log is carried here: the moments of its records are those of the log it comes from, and
+/// nothing of it is compacted before it was read back.
+fn wanted(options: &Options, journal: u16, carrying: bool) -> Vec<Wanted> {
+    let settings = |compacted: bool, carrying: bool| {
+        let compacted = compacted && !carrying;
         let mut settings = vec![
             // Facts are kept for ever; states, each in its newest form.
             (
@@ -52,7 +61,10 @@ fn wanted(options: &Options, journal: u16) -> Vec<Wanted> {
                 if compacted { "compact" } else { "delete" }.to_owned(),
             ),
             // The broker's word on when: doors' clocks may be wrong.
-            ("message.timestamp.type", "LogAppendTime".to_owned()),
+            (
+                "message.timestamp.type",
+                if carrying { "CreateTime" } else { "LogAppendTime" }.to_owned(),
+            ),
             ("max.message.bytes", (options.max_record_bytes + 64_000).to_string()),
         ];
         if options.replication > 2 {
@@ -72,7 +84,7 @@ fn wanted(options: &Options, journal: u16) -> Vec<Wanted> {
     let topics = Topic::ALL.into_iter().map(|topic| Wanted {
         name: options.topic(topic),
         partitions: i32::from(topic.partitions(journal)),
-        settings: settings(topic == Topic::Control),
+        settings: settings(topic == Topic::Control, carrying),
     });
     let states = Topic::ALL
         .into_iter()
@@ -80,12 +92,12 @@ fn wanted(options: &Options, journal: u16) -> Vec<Wanted> {
         .map(|output| Wanted {
             name: options.states(output),
             partitions: i32::from(journal),
-            settings: settings(true),
+            settings: settings(true, false),
         });
     let mut progress = Wanted {
         name: options.progress(),
         partitions: i32::from(journal),
-        settings: settings(true),
+        settings: settings(true, false),
     };
     // Small, so that most of it can be cleaned away: whoever opens the log reads all of it.
     progress.settings.push(("segment.bytes", "1048576".to_owned()));
@@ -95,20 +107,48 @@ fn wanted(options: &Options, journal: u16) -> Vec<Wanted> {
 /// What is there: topics with their partitions, and the journal's id.
 pub(super) struct Found {
     partitions: BTreeMap<String, i32>,
-    incarnation: Option<Incarnation>,
+    /// The id of the journal's topic.
+    pub(super) journal: Option<EventId>,
+    /// Copies of the journal's partitions.
+    pub(super) replication: u8,
+    /// What is said of a log that was carried here or from here.
+    pub(super) lineage: Option<Lineage>,
 }
 
 impl Found {
+    /// Where the log stands.
+    pub(super) fn standing(&self) -> Standing {
+        self.lineage
+            .as_ref()
+            .map(|lineage| lineage.standing.clone())
+            .unwrap_or_default()
+    }
+
+    /// Those of our topics that are there, with their partitions.
+    pub(super) fn ours(&self, options: &Options) -> Vec<(String, i32)> {
+        let ours = wanted(options, 1, false).into_iter();
+        ours.filter_map(|wanted| {
+            self.partitions
+                .get_key_value(&wanted.name)
+                .map(|(name, n)| (name.clone(), *n))
+        })
+        .collect()
+    }
+
     /// The layout, where all topics are there with the same number of partitions.
     pub(super) fn layout(&self, options: &Options) -> Result<Layout, LogError> {
         let missing = |what: String| LogError::Unavailable(format!("{what}: fajma topics apply"));
         let journal = options.topic(Topic::Journal);
-        let (Some(partitions), Some(incarnation)) = (self.partitions.get(&journal), self.incarnation) else {
+        let (Some(partitions), Some(topic)) = (self.partitions.get(&journal), self.journal) else {
             return Err(missing(format!("there is no topic {journal}")));
+        };
+        let incarnation = match &self.lineage {
+            None => topic,
+            Some(lineage) => lineage.incarnation_of(topic, options)?,
         };
         let partitions =
             u16::try_from(*partitions).map_err(|_| missing(format!("{journal} has too many partitions")))?;
-        for wanted in wanted(options, partitions) {
+        for wanted in wanted(options, partitions, false) {
             let found = self.partitions.get(&wanted.name).copied().unwrap_or(0);
             if found != wanted.partitions {
                 let (name, wanted) = (wanted.name, wanted.partitions);
@@ -120,6 +160,16 @@ impl Found {
             incarnation,
         })
     }
+}
+
+/// Copies of a topic's partitions.
+fn topics_copies(topics: &[MetadataTopic], name: &str) -> u8 {
+    let partitions = topics
+        .iter()
+        .filter(|topic| topic.name() == name)
+        .flat_map(MetadataTopic::partitions);
+    let copies = partitions.map(|partition| partition.replicas().len()).min();
+    copies.map_or(0, |copies| u8::try_from(copies).unwrap_or(u8::MAX))
 }
 
 /// Asks the brokers what is there.
@@ -138,14 +188,22 @@ pub(super) async fn look(options: &Options) -> Result<Found, LogError> {
             })
             .collect();
         let journal = options.topic(Topic::Journal);
-        let incarnation = if partitions.contains_key(&journal) {
+        let copies = topics_copies(metadata.topics(), &journal);
+        let id = if partitions.contains_key(&journal) {
             Some(topic_id::of(&client, &journal, options.timeout)?)
+        } else {
+            None
+        };
+        let lineage = if partitions.contains_key(&options.lineage()) {
+            lineage::read(&client, &options)?
         } else {
             None
         };
         Ok(Found {
             partitions,
-            incarnation,
+            journal: id,
+            replication: copies,
+            lineage,
         })
     })
     .await
@@ -162,13 +220,79 @@ pub async fn apply(options: &Options) -> Result<Vec<Drift>, LogError> {
     let partitions = journal
         .and_then(|n| u16::try_from(*n).ok())
         .unwrap_or(options.partitions);
-    let wanted = wanted(options, partitions);
+    let wanted = wanted(options, partitions, false);
+    let (admin, asking) = admin(options)?;
+    make(options, (&admin, &asking), &wanted, &found).await?;
+    drift(&admin, &asking, &wanted, &look(options).await?).await
+}
+
+/// Makes all topics for a log that is carried here. There are none yet.
+pub(super) async fn make_for_arrival(options: &Options, journal: u16) -> Result<Found, LogError> {
+    let (admin, asking) = admin(options)?;
+    let wanted = wanted(options, journal, true);
+    make(options, (&admin, &asking), &wanted, &look(options).await?).await?;
+    look(options).await
+}
+
+/// Gives the topics of a log that was carried here the settings of one that serves.
+pub(super) async fn settle(options: &Options, journal: u16) -> Result<(), LogError> {
+    let (admin, asking) = admin(options)?;
+    let wanted = wanted(options, journal, false);
+    let settings: Vec<AlterConfig<'_>> = wanted
+        .iter()
+        .map(|topic| {
+            let change = AlterConfig::new(ResourceSpecifier::Topic(&topic.name));
+            let settings = topic.settings.iter();
+            settings.fold(change, |change, (name, value)| change.set(name, value))
+        })
+        .collect();
+    for altered in admin.alter_configs(&settings, &asking).await.map_err(|e| failed(&e))? {
+        altered.map_err(|(topic, code)| LogError::Unavailable(format!("the settings of {topic:?}: {code}")))?;
+    }
+    let until = tokio::time::Instant::now() + options.timeout;
+    loop {
+        let drift = drift(&admin, &asking, &wanted, &look(options).await?).await?;
+        match drift.first() {
+            None => return Ok(()),
+            Some(drift) if tokio::time::Instant::now() > until => return Err(LogError::Unavailable(drift.to_string())),
+            Some(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Deletes topics, and waits until they are gone.
+pub(super) async fn delete(options: &Options, names: &[String]) -> Result<(), LogError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let (admin, asking) = admin(options)?;
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    for deleted in admin.delete_topics(&all, &asking).await.map_err(|e| failed(&e))? {
+        match deleted {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((name, code)) => return Err(LogError::Unavailable(format!("{name} cannot be deleted: {code}"))),
+        }
+    }
+    let gone = |found: &Found| names.iter().all(|name| !found.partitions.contains_key(name));
+    until(options, gone, "deleted topics do not go").await
+}
+
+/// What administers topics, and how long it may take.
+pub(super) fn admin(options: &Options) -> Result<(AdminClient<DefaultClientContext>, AdminOptions), LogError> {
     let mut config = options.consumer();
     config.remove("enable.partition.eof");
-    let admin: AdminClient<DefaultClientContext> = config.create().map_err(|e| failed(&e))?;
     let asking = AdminOptions::new()
         .request_timeout(Some(options.timeout))
         .operation_timeout(Some(options.timeout));
+    Ok((config.create().map_err(|e| failed(&e))?, asking))
+}
+
+async fn make(
+    options: &Options,
+    (admin, asking): (&AdminClient<DefaultClientContext>, &AdminOptions),
+    wanted: &[Wanted],
+    found: &Found,
+) -> Result<(), LogError> {
     let missing: Vec<NewTopic<'_>> = wanted
         .iter()
         .filter(|topic| !found.partitions.contains_key(&topic.name))
@@ -182,36 +306,31 @@ pub async fn apply(options: &Options) -> Result<Vec<Drift>, LogError> {
         })
         .collect();
     if !missing.is_empty() {
-        for made in admin.create_topics(&missing, &asking).await.map_err(|e| failed(&e))? {
+        for made in admin.create_topics(&missing, asking).await.map_err(|e| failed(&e))? {
             match made {
                 // Another process made it at the same moment.
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((name, code)) => return Err(LogError::Unavailable(format!("{name} cannot be made: {code}"))),
             }
         }
-        settled(options, &wanted).await?;
+        let whole = |found: &Found| {
+            let mut wanted = wanted.iter();
+            wanted.all(|w| found.partitions.get(&w.name) == Some(&w.partitions))
+        };
+        until(options, whole, "new topics do not appear").await?;
     }
-    drift(&admin, &asking, &wanted, &look(options).await?).await
+    Ok(())
 }
 
-/// Waits until every broker asked knows the new topics.
-async fn settled(options: &Options, wanted: &[Wanted]) -> Result<(), LogError> {
-    let look = async {
-        loop {
-            let there = look(options).await;
-            let whole = |found: &Found| {
-                wanted
-                    .iter()
-                    .all(|w| found.partitions.get(&w.name) == Some(&w.partitions))
-            };
-            if there.as_ref().is_ok_and(whole) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+/// Waits until the brokers asked know of a change.
+async fn until(options: &Options, done: impl Fn(&Found) -> bool, late: &str) -> Result<(), LogError> {
+    let looking = async {
+        while !look(options).await.as_ref().is_ok_and(&done) {
+            tokio::time::sleep(PAUSE).await;
         }
     };
-    let late = |_| LogError::Unavailable("new topics do not appear".to_owned());
-    tokio::time::timeout(options.timeout, look).await.map_err(late)
+    let late = |_| LogError::Unavailable(late.to_owned());
+    tokio::time::timeout(options.timeout, looking).await.map_err(late)
 }
 
 async fn drift(

@@ -14,7 +14,7 @@ use eventlog::{Checkpoint, EventLog, Limit, LogError, ManualClock, Stored, Topic
 /// Logs of this process, each with topics of its own.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     let brokers = std::env::var("FAJMA_TEST_KAFKA").expect("FAJMA_TEST_KAFKA=host:port of a broker");
     let n = MADE.fetch_add(1, Ordering::Relaxed);
     Options {

@@ -10,5 +10,8 @@ mod journal;
 mod kafka;
 #[cfg(feature = "engine-tests")]
 mod killed;
+mod moving;
+#[cfg(feature = "engine-tests")]
+mod moving_kafka;
 mod simulation;
 mod tables;
