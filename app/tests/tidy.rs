@@ -53,6 +53,7 @@ const SHELLS: &[&str] = &[
     "eventlog/src/conformance",
     "eventlog/src/model",
     "eventlog/src/follow.rs",
+    "eventlog/src/raw.rs",
     "ingest/src/",
     "processors/src/engine/runner",
     "processors/src/runner",

@@ -21,6 +21,7 @@ pub mod model;
 pub mod origin;
 #[cfg(feature = "conformance")]
 pub mod prng;
+pub mod raw;
 mod shelf;
 mod topic;
 

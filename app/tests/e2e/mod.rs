@@ -10,6 +10,7 @@ mod house;
 mod importing;
 mod killing;
 mod orders;
+mod outside;
 mod pace;
 mod patients;
 mod readme;
