@@ -1,5 +1,5 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog sim simulate kill-loop kill-roles tools
+.PHONY: up build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
@@ -19,7 +19,7 @@ test-engines:            ## the tests on a real Kafka and a real Cassandra, star
 	@docker/engines/engines run $(MAKE) engine-tests; status=$$?; [ $$status -eq 3 ] || exit $$status
 
 engine-tests: tools
-	cargo test --locked -p app --test main -- e2e::moved e2e::patients e2e::recorded e2e::readme e2e::bad_messages e2e::secured
+	cargo test --locked -p app --test main -- e2e::moved e2e::outside e2e::patients e2e::recorded e2e::readme e2e::bad_messages e2e::secured
 	cargo test --locked -p eventlog --features engine-tests --test homes -- kafka:: killed:: moving
 	cargo test --locked -p projections --features engine-tests --test scylla --test views
 
@@ -46,6 +46,10 @@ bench-registry: build    ## what 100,000 patients, 2,000 practitioners and 200,0
 
 bench-backlog: build     ## whether a gateway that drains three days of backlog holds up live sensors
 	benches/backlog.sh $(abspath $(FAJMA))
+
+trial-connect: tools     ## Kafka Connect's real worker and Camel's engine into raw topics, from a real Mosquitto; says so where it cannot
+	cargo build --locked -p app --bin fajma
+	@docker/connect/trial $(TARGET)/debug/fajma; status=$$?; [ $$status -eq 3 ] || exit $$status
 
 sim: tools               ## simulated worlds with faults against a plain oracle (SEEDS=n; FAJMA_SEED=n replays one)
 	FAJMA_SEEDS=$(or $(SEEDS),1000) cargo test --locked -p processors --features conformance --test simulation -- --nocapture

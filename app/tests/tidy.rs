@@ -54,6 +54,7 @@ const SHELLS: &[&str] = &[
     "eventlog/src/model",
     "eventlog/src/follow.rs",
     "eventlog/src/moving",
+    "eventlog/src/raw.rs",
     "ingest/src/",
     "processors/src/engine/runner",
     "processors/src/runner",

@@ -22,6 +22,7 @@ pub mod moving;
 pub mod origin;
 #[cfg(feature = "conformance")]
 pub mod prng;
+pub mod raw;
 mod shelf;
 mod standing;
 mod topic;

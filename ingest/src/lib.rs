@@ -2,6 +2,7 @@
 //!
 //! [`accept`] is pure: bytes and circumstances in, verdicts out. [`intake`] puts verdicts into the log and says what
 //! became of each record; every door stands before it. [`http`] is the doors that speak HTTP, [`ticker`] records time.
+//! [`raw`] and [`mqtt::bridge`] are the doors through which we fetch what lies with others.
 
 pub mod accept;
 #[cfg(feature = "conformance")]
@@ -10,6 +11,8 @@ mod commands;
 pub mod http;
 pub mod intake;
 mod metrics;
+mod parcel;
+pub mod raw;
 mod refusal;
 mod roster;
 pub mod ticker;

@@ -15,6 +15,8 @@ const HELD: &str = "fajma_ingest_held_seconds";
 const HELD_TOO_LONG: &str = "fajma_ingest_held_too_long_total";
 const TICKS: &str = "fajma_ticks_total";
 const TICKS_REFUSED: &str = "fajma_ticks_refused_total";
+const RAW_WAITS: &str = "fajma_raw_waits_total";
+const RAW_LOST: &str = "fajma_raw_lost_total";
 
 /// Says what each metric means.
 pub(crate) fn describe() {
@@ -84,4 +86,26 @@ pub(crate) fn ticked(n: u64) {
 
 pub(crate) fn tick_refused() {
     counter!(TICKS_REFUSED).increment(1);
+}
+
+/// Says what the metrics of raw topics mean.
+pub(crate) fn describe_raw() {
+    describe_counter!(
+        RAW_WAITS,
+        Unit::Count,
+        "Times raw records waited because the log did not take them"
+    );
+    describe_counter!(
+        RAW_LOST,
+        Unit::Count,
+        "Raw records that their topic let go of before they were read, by topic"
+    );
+}
+
+pub(crate) fn raw_waited() {
+    counter!(RAW_WAITS).increment(1);
+}
+
+pub(crate) fn lost(topic: &str, records: i64) {
+    counter!(RAW_LOST, "topic" => topic.to_owned()).increment(u64::try_from(records).unwrap_or_default());
 }

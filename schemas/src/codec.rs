@@ -16,6 +16,7 @@ use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::writer::datum::GenericDatumWriter;
+use serde_json::Value as Json;
 
 use crate::avro::{self, Avro, Malformed};
 use crate::derived::{Derived, Outcome};
@@ -46,9 +47,9 @@ macro_rules! kinds {
 }
 
 kinds! {
-    READING = 1, "Reading", 1, "reading";
-    DEVICE_ALARM = 2, "DeviceAlarm", 1, "device_alarm";
-    SENSOR_STATUS = 3, "SensorStatus", 1, "sensor_status";
+    _READING_1 = 1, "Reading", 1, "reading";
+    _DEVICE_ALARM_1 = 2, "DeviceAlarm", 1, "device_alarm";
+    _SENSOR_STATUS_1 = 3, "SensorStatus", 1, "sensor_status";
     THRESHOLDS_SET = 4, "ThresholdsSet", 1, "thresholds_set";
     ALERT_ANSWERED = 5, "AlertAnswered", 1, "alert_answered";
     CLOCK_TICKED = 6, "ClockTicked", 1, "clock_ticked";
@@ -58,7 +59,7 @@ kinds! {
     WINDOW_REVISED = 10, "WindowRevised", 1, "window_revised";
     ALERT_CHANGED = 11, "AlertChanged", 1, "alert_changed";
     DEVICE_CHANGED = 12, "DeviceChanged", 1, "device_changed";
-    REJECTION = 13, "Rejection", 1, "rejection";
+    _REJECTION_1 = 13, "Rejection", 1, "rejection";
     SKIP = 14, "Skip", 1, "skip";
     CUTOVER = 15, "Cutover", 1, "cutover";
     _PATIENT_RECORDED_1 = 16, "PatientRecorded", 1, "patient_recorded";
@@ -82,6 +83,10 @@ kinds! {
     ASSIGNMENT_CHANGED = 35, "AssignmentChanged", 1, "assignment_changed";
     POLICY_CHANGED = 36, "PolicyChanged", 2, "policy_changed_2";
     PATIENT_RECORDED = 37, "PatientRecorded", 2, "patient_recorded_2";
+    READING = 44, "Reading", 2, "reading_2";
+    DEVICE_ALARM = 45, "DeviceAlarm", 2, "device_alarm_2";
+    SENSOR_STATUS = 46, "SensorStatus", 2, "sensor_status_2";
+    REJECTION = 47, "Rejection", 2, "rejection_2";
 }
 
 /// Bytes that cannot be read as a record.
@@ -117,7 +122,7 @@ pub enum DecodeError {
 /// What a schema id of someone else's means to us.
 #[derive(Debug)]
 enum Learnt {
-    /// The very schema that we write, under another id.
+    /// The very schema that we write, under another id; or one whose bytes mean the same to us.
     Same(u32),
     /// Another version of a kind we write: how it was written, how we read it, and the id of the latter.
     Version { schemas: Box<(Schema, Schema)>, ours: u32 },
@@ -163,15 +168,12 @@ impl Catalogue {
             return Err(unresolvable("not a record".to_owned()));
         };
         let name = record.name.to_string();
-        let ignorable = record
-            .attributes
-            .get("fajma.ignorable")
-            .and_then(serde_json::Value::as_bool);
+        let ignorable = record.attributes.get("fajma.ignorable").and_then(Json::as_bool);
         let ours = name.strip_prefix("fajma.").and_then(newest);
         let learnt = match (ours, ignorable) {
             (Some(kind), _) => {
                 let reader = Schema::parse_str(kind.text).map_err(|e| unresolvable(e.to_string()))?;
-                if reader.canonical_form() == writer.canonical_form() {
+                if is_read_as_it_is(&writer.canonical_form(), &reader.canonical_form()) {
                     Learnt::Same(kind.id)
                 } else {
                     SchemaCompatibility::can_read(&writer, &reader).map_err(|e| unresolvable(e.to_string()))?;
@@ -204,6 +206,32 @@ impl Catalogue {
             }
         }
     }
+}
+
+/// Whether bytes of one schema are bytes of the other as well: forms are equal, but that enums of the reader may have more
+/// symbols after those of the writer. Resolving each of a log's older readings would slow down every replay.
+fn is_read_as_it_is(writer: &str, reader: &str) -> bool {
+    fn fits(writer: &Json, reader: &Json) -> bool {
+        match (writer, reader) {
+            (Json::Object(old), Json::Object(new)) => {
+                let fitting = |(name, value): (&String, &Json)| match (name.as_str(), value, new.get(name)) {
+                    ("symbols", Json::Array(old), Some(Json::Array(new))) => new.starts_with(old),
+                    (_, value, Some(new)) => fits(value, new),
+                    (_, _, None) => false,
+                };
+                old.len() == new.len() && old.iter().all(fitting)
+            }
+            (Json::Array(old), Json::Array(new)) => {
+                old.len() == new.len() && old.iter().zip(new).all(|(old, new)| fits(old, new))
+            }
+            (old, new) => old == new,
+        }
+    }
+    let form = |text: &str| serde_json::from_str::<Json>(text).ok();
+    writer == reader
+        || form(writer)
+            .zip(form(reader))
+            .is_some_and(|(old, new)| fits(&old, &new))
 }
 
 /// A record's bytes in the newest version: as they came, or rewritten.
@@ -520,5 +548,22 @@ mod tests {
             };
             assert_eq!(record.name.to_string(), format!("fajma.{}", kind.name));
         }
+    }
+
+    #[test]
+    fn bytes_are_read_as_they_are_where_enums_have_only_gained_symbols_at_the_end() {
+        let form = |symbols: &str, field: &str| {
+            format!(r#"{{"fields":[{{"name":"{field}","type":{{"symbols":[{symbols}],"type":"enum"}}}}]}}"#)
+        };
+        for (writer, reader, as_it_is) in [
+            (form(r#""a""#, "f"), form(r#""a","b""#, "f"), true),
+            (form(r#""a","b""#, "f"), form(r#""a""#, "f"), false),
+            (form(r#""a""#, "f"), form(r#""b","a""#, "f"), false),
+            (form(r#""a""#, "f"), form(r#""a""#, "g"), false),
+        ] {
+            assert_eq!(is_read_as_it_is(&writer, &reader), as_it_is, "{writer} {reader}");
+        }
+        let catalogue = Catalogue::builtin();
+        assert!(matches!(catalogue.learnt.get(&_READING_1), Some(Learnt::Same(READING))));
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Rejected {
     id: EventId,
     #[schema(value_type = String, format = DateTime)]
     received_at: Timestamp,
-    /// `mqtt`, `rest_proxy` or `http`.
+    /// `mqtt`, `rest_proxy`, `http`, `raw` or `bridge`.
     #[schema(value_type = String)]
     door: Door,
     /// As it was named: it may be no valid id.

@@ -5,6 +5,7 @@
 
 mod issuer;
 mod layers;
+mod outside;
 mod rooms;
 mod values;
 
@@ -15,6 +16,7 @@ use toml::Table;
 
 pub use issuer::Issuer;
 pub use layers::{ConfigError, NOT_OPTIONS, PREFIX};
+pub use outside::{Bridge, Raw, Reached};
 pub use rooms::{Data, Http, Intake, Log, Mqtt, Processors, Views};
 pub use values::{Off, Size, Time};
 
@@ -37,6 +39,10 @@ pub struct Config {
     pub http: Http,
     /// The MQTT door.
     pub mqtt: Mqtt,
+    /// Topics of Kafka that others fill.
+    pub raw: Raw,
+    /// A broker that devices use already.
+    pub bridge: Bridge,
     /// The certificate of the doors.
     pub tls: crate::tls::Tls,
     /// Whose tokens are good beside our own.

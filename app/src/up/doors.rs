@@ -11,9 +11,10 @@ use schemas::access::Authenticate;
 use schemas::ids::ConsultationId;
 use tokio_util::sync::CancellationToken;
 
-use super::Inside;
 use super::listening::Listening;
 use super::supervisor::Supervisor;
+use super::{Inside, outside};
+use crate::failure::Failure;
 use crate::tls;
 
 type Behind<'a> = (
@@ -25,14 +26,21 @@ type Behind<'a> = (
 type Addresses<'a> = (&'a Listening, Option<&'a Listening>, Option<&'a tls::Doors>);
 
 /// Opens the doors that are among the duties; health and metrics are everybody's.
+///
+/// # Errors
+/// [`Failure::WrongUse`] naming an option that does not fit.
 pub(super) fn start_doors(
     inside: &Inside<'_>,
     (admission, api, intake, commands): Behind<'_>,
     (http, mqtt, tls): Addresses<'_>,
     stop: &CancellationToken,
-) -> Supervisor {
+) -> Result<Supervisor, Failure> {
     let config = inside.config;
     let mut supervisor = Supervisor::new(config.supervisor.clone(), Arc::clone(inside.roles));
+    if inside.duties.ingest {
+        outside::start_raw(&mut supervisor, config, &intake, stop)?;
+        outside::start_bridge(&mut supervisor, config, &intake, stop)?;
+    }
     let app = api::with_common_layers(routes(inside, admission, api, &intake));
     let (limits, until, http) = (config.http.server(config.shutdown.drain), stop.clone(), http.clone());
     let secured = tls.map(|tls| Arc::clone(&tls.http));
@@ -65,7 +73,7 @@ pub(super) fn start_doors(
             }
         });
     }
-    supervisor
+    Ok(supervisor)
 }
 
 fn routes(

@@ -13,6 +13,7 @@ mod listening;
 mod no_views;
 pub mod notify;
 pub mod operations;
+mod outside;
 mod roles;
 mod run;
 mod share;
@@ -106,6 +107,9 @@ impl Duties {
 /// [`Failure::Failed`]: one line that says what to do.
 pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     let tls = config.tls.doors()?;
+    if duties.ingest {
+        outside::check(config)?;
+    }
     let http = Listening::open(&config.http.listen, "--listen").await?;
     let mqtt = match config.mqtt.listen.as_str() {
         address if duties.ingest && !address.is_empty() => Some(Listening::open(address, "--mqtt").await?),
@@ -198,7 +202,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         (&admission, &api, intake, &known.commands),
         (&http, mqtt.as_ref(), tls.as_ref()),
         &doors,
-    );
+    )?;
     Ok(Server {
         http: http.address,
         mqtt: mqtt.map(|m| m.address),

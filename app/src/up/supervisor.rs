@@ -23,6 +23,8 @@ pub struct Role {
     pub failures: u64,
     /// Since when it has been failing, without a calm time between.
     failing_since: Option<Instant>,
+    /// What it needs is outside: where it fails, a fresh start of this program helps nothing.
+    outside: bool,
     started: Option<Instant>,
 }
 
@@ -39,11 +41,12 @@ impl Roles {
         down.map(|(name, why)| format!("{name}: {why}")).collect()
     }
 
-    /// Who has been failing for longer than is hoped for, and why, where there is one.
+    /// Who has been failing for longer than is hoped for, and why, where there is one. Roles whose work lies outside are
+    /// not among them.
     #[must_use]
     pub fn hopeless(&self, options: &config::Supervisor) -> Option<String> {
         let lock = self.lock();
-        lock.iter().find_map(|(name, role)| {
+        lock.iter().filter(|(_, role)| !role.outside).find_map(|(name, role)| {
             let calm = role.down.is_none() && role.started.is_some_and(|at| at.elapsed() >= options.calm_after.0);
             let since = role.failing_since.filter(|_| !calm)?;
             let long = since.elapsed() >= options.hopeless_after.0;
@@ -59,7 +62,17 @@ impl Roles {
     fn starts(&self, name: &'static str) {
         let mut lock = self.lock();
         let role = lock.entry(name).or_default();
-        (role.down, role.started) = (None, Some(Instant::now()));
+        role.started = Some(Instant::now());
+        if role.outside {
+            role.down.get_or_insert_with(|| "it is not there yet".to_owned());
+            return;
+        }
+        role.down = None;
+        metrics::gauge!("fajma_role_up", "role" => name).set(1.0);
+    }
+
+    fn is_well(&self, name: &'static str) {
+        self.lock().entry(name).or_default().down = None;
         metrics::gauge!("fajma_role_up", "role" => name).set(1.0);
     }
 
@@ -73,6 +86,23 @@ impl Roles {
         role.failures += 1;
         metrics::gauge!("fajma_role_up", "role" => name).set(0.0);
         metrics::counter!("fajma_role_failures_total", "role" => name).increment(1);
+    }
+}
+
+/// How a role that needs somebody outside says that it has them.
+#[derive(Debug, Clone)]
+pub struct Well(Arc<Roles>, &'static str);
+
+impl Well {
+    /// It is well, until it ends or says otherwise.
+    pub fn say(&self) {
+        self.0.is_well(self.1);
+    }
+
+    /// It goes on, and lacks something for the time being.
+    pub fn lacks(&self, why: &str) {
+        self.0.lock().entry(self.1).or_default().down = Some(why.to_owned());
+        metrics::gauge!("fajma_role_up", "role" => self.1).set(0.0);
     }
 }
 
@@ -101,6 +131,18 @@ impl Supervisor {
     #[must_use]
     pub fn roles(&self) -> Arc<Roles> {
         Arc::clone(&self.roles)
+    }
+
+    /// The same for a role that needs somebody outside, who may be away for long: it is down until it says that it is well,
+    /// which shows, and nothing else comes of it.
+    pub fn start_outside<F, R>(&mut self, name: &'static str, stop: CancellationToken, mut role: F)
+    where
+        F: FnMut(Well) -> R + Send + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.roles.lock().entry(name).or_default().outside = true;
+        let well = Well(Arc::clone(&self.roles), name);
+        self.start(name, stop, move || role(well.clone()));
     }
 
     /// Starts `role`, and again whenever it ends, panics included, until `stop`; then it ends by itself.
@@ -238,6 +280,37 @@ mod tests {
         assert!(roles.hopeless(&options).is_some(), "up, but not for long");
         sleep(Duration::from_secs(40)).await;
         assert_eq!(roles.hopeless(&options), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_that_needs_somebody_outside_shows_and_is_never_hopeless() {
+        let mut supervisor = supervisor();
+        let stop = CancellationToken::new();
+        let back = CancellationToken::new();
+        let is_back = back.clone();
+        supervisor.start_outside("b", stop.clone(), move |well| {
+            let is_back = is_back.clone();
+            async move {
+                // It takes long to see that nobody is there; what was wrong shows meanwhile.
+                sleep(Duration::from_secs(9)).await;
+                if is_back.is_cancelled() {
+                    well.say();
+                    std::future::pending::<()>().await;
+                }
+                Err("away".to_owned())
+            }
+        });
+        let (roles, options) = (supervisor.roles(), supervisor.pauses.clone());
+        assert_eq!(roles.down(), ["b: it is not there yet"]);
+        for _ in 0..1000 {
+            sleep(Duration::from_millis(3700)).await;
+            assert!(roles.down().len() == 1, "it shows all the time");
+            assert_eq!(roles.hopeless(&options), None);
+        }
+        back.cancel();
+        sleep(Duration::from_secs(20)).await;
+        assert!(roles.down().is_empty());
+        stop.cancel();
     }
 
     #[tokio::test(start_paused = true)]

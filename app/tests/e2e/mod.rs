@@ -13,6 +13,7 @@ mod merging;
 mod moved;
 mod moved_journal;
 mod orders;
+mod outside;
 mod pace;
 mod patients;
 mod readme;

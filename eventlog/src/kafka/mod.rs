@@ -3,7 +3,7 @@
 //! [`produce`] writes and waits for the brokers' word, [`tail`] keeps what has just come for everyone who follows,
 //! [`history`] reads what is older, [`place`] is a processor's place by the origin rule ([`crate::origin`]): outputs,
 //! then states, then the position, each durable before the next. [`progress`] tells every process how far places have
-//! come. [`topics`] makes and checks topics.
+//! come. [`topics`] makes and checks topics. [`raw`] reads topics that others fill.
 //!
 //! Threads of the client library do the network; what waits for them does so in threads that may block.
 
@@ -18,6 +18,7 @@ mod place;
 mod produce;
 mod progress;
 mod pulse;
+mod raw;
 mod share;
 mod states;
 mod tail;
@@ -37,6 +38,7 @@ use schemas::time::Timestamp;
 
 pub use arriving::Arriving;
 pub use options::Options;
+pub use raw::{Outside, RawGroup};
 pub use share::Share;
 pub use topics::{Drift, apply};
 

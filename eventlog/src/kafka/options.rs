@@ -203,6 +203,24 @@ impl Options {
         config
     }
 
+    /// For a group that reads topics which others fill.
+    pub(super) fn outside(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer();
+        config
+            .set("group.id", group)
+            // Nothing that lay there before we came is passed over.
+            .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "false")
+            // As of members that only share partitions: see there.
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "1500")
+            // A topic that is not there (any more) is said at once.
+            .set("allow.auto.create.topics", "false")
+            .set("topic.metadata.refresh.interval.ms", "30000");
+        config
+    }
+
     /// For reading older records, a piece at a time: each of several clients fetches little ahead.
     pub(super) fn rereader(&self) -> ClientConfig {
         let mut config = self.consumer();

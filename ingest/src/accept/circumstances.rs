@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 use super::any::Any;
 use super::json::Raw;
-use super::{Bench, Checked, Context, time};
+use super::{Bench, Checked, Context, Origin, time};
 use crate::refusal::Fault;
 use crate::roster::{Standing, Whose};
 
@@ -39,9 +39,10 @@ pub(super) struct Circumstances {
     pub(super) device_time: Option<Timestamp>,
     pub(super) seq: Option<i64>,
     pub(super) epoch: Option<i64>,
-    /// The moment by our clock that stands for the device's where it has none.
+    /// The moment that stands for the device's where it has none: by our clock, or by that of who kept it for us.
     instead: Timestamp,
     received_at: Timestamp,
+    origin: Option<Origin>,
     index: i32,
 }
 
@@ -58,16 +59,20 @@ impl Circumstances {
         if !may_write(context.principal, patient.as_ref(), &sensor) {
             return Err(Fault::NotYours.of("sensor_id"));
         }
+        let device_time = device_time(&raw.at, context, bench)?;
+        let instead = match (raw.before_arrival, device_time) {
+            (Some(moment), _) => not_ahead(moment, context, bench)?,
+            (None, Some(_)) => context.received_at,
+            (None, None) => not_ahead(context.came_at(), context, bench)?,
+        };
         Ok(Self {
             key: Key::Sensor(sensor.clone()),
             offsets: Vec::new(),
             sensor,
             named: patient,
-            device_time: device_time(&raw.at, context, bench)?,
-            instead: match raw.before_arrival {
-                Some(moment) => not_ahead(moment, context, bench)?,
-                None => context.received_at,
-            },
+            device_time,
+            instead,
+            origin: context.origin,
             seq: count("seq", &raw.seq)?,
             epoch: count("epoch", &raw.epoch)?,
             received_at: context.received_at,
@@ -137,8 +142,8 @@ impl Circumstances {
         self.device_time.is_none() && self.seq.is_none()
     }
 
-    /// The id of what the device said: equal content is the same fact. Where it gave neither time nor sequence, arrival
-    /// and place in the message keep two equal values apart.
+    /// The id of what the device said: equal content is the same fact. Where it gave neither time nor sequence, the message's
+    /// origin, or its arrival where it has none, and the place in the message keep two equal values apart.
     pub(super) fn id(&self, domain: &str, what: &[u8], content: &[u8]) -> EventId {
         let [time, epoch, seq] = [self.device_time.map(|t| t.0), self.epoch, self.seq].map(|n| n.map(i64::to_be_bytes));
         let optional = |n: &'_ Option<[u8; 8]>| -> [u8; 9] {
@@ -153,7 +158,8 @@ impl Circumstances {
         let sensor = self.sensor.as_str().as_bytes();
         if self.at_least_once() {
             let (arrival, index) = (self.received_at.0.to_be_bytes(), self.index.to_be_bytes());
-            EventId::of(domain, &[sensor, what, &time, &epoch, &seq, content, &arrival, &index])
+            let came = self.origin.as_ref().map_or(&arrival[..], |origin| &origin.id.0[..]);
+            EventId::of(domain, &[sensor, what, &time, &epoch, &seq, content, came, &index])
         } else {
             EventId::of(domain, &[sensor, what, &time, &epoch, &seq, content])
         }
@@ -173,7 +179,7 @@ impl Circumstances {
             id,
             key: self.key.clone(),
             measured_at: self.measured_at(),
-            gateway_at: None,
+            gateway_at: self.origin.and_then(|origin| origin.at),
             received_at: self.received_at,
             clock: if self.device_time.is_some() {
                 ClockQuality::Device

@@ -44,6 +44,15 @@ pub enum Kind {
     Mixed,
 }
 
+/// A place that keeps what it gave us and may give it again: then with the same origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The message's place there, unlike any other for ever.
+    pub id: EventId,
+    /// When that place took it, by its clock; `None` where it does not say.
+    pub at: Option<Timestamp>,
+}
+
 /// The circumstances of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
@@ -67,6 +76,8 @@ pub struct Context<'a> {
     pub said: Option<&'a PatientId>,
     /// The place of the message's first record, for messages that are part of a larger one; else 0.
     pub first_index: i32,
+    /// Where it was kept before it came to us, where it was.
+    pub origin: Option<Origin>,
 }
 
 impl<'a> Context<'a> {
@@ -84,7 +95,14 @@ impl<'a> Context<'a> {
             principal: None,
             said: None,
             first_index: 0,
+            origin: None,
         }
+    }
+
+    /// When it came to us, or to the place that kept it for us: the same however often it is read there.
+    #[must_use]
+    pub fn came_at(&self) -> Timestamp {
+        self.origin.and_then(|origin| origin.at).unwrap_or(self.received_at)
     }
 
     /// The same message from a topic that names patient and sensor.
@@ -206,6 +224,20 @@ pub fn accept(bytes: &Bytes, context: &Context<'_>, rules: &Rules<'_>) -> Vec<Ve
     bench.verdicts
 }
 
+/// Numbers the records of one message on from `last`, so that several messages go to the log together and each record has a
+/// receipt of its own. Returns how many records they are.
+pub(crate) fn number_on(verdicts: &mut [Verdict], last: &mut i32) -> usize {
+    let (before, mut own) = (*last, None);
+    for verdict in verdicts {
+        if own != Some(verdict.index) {
+            own = Some(verdict.index);
+            *last = last.wrapping_add(1);
+        }
+        verdict.index = *last;
+    }
+    usize::try_from(last.wrapping_sub(before)).unwrap_or_default()
+}
+
 /// The refusal of bytes that no format could take: what a door itself found wrong (size, encoding, rights).
 #[must_use]
 pub fn refuse(bytes: Bytes, context: &Context<'_>, refusal: Refusal) -> Verdict {
@@ -282,17 +314,14 @@ impl Bench<'_> {
 
 fn rejection(bytes: Bytes, context: &Context<'_>, named: Named<'_>, index: i32, refusal: Refusal) -> Rejection {
     let text = |t: &str| SmolStr::new(t.get(..t.len().min(256)).unwrap_or_default());
+    // What is read again where it was kept is refused again: under the same id, at the same time, so that it is listed once.
+    let received_at = context.came_at().min(context.received_at);
+    let arrival = received_at.0.to_be_bytes();
+    let place = context.origin.as_ref().map_or(&arrival[..], |origin| &origin.id.0[..]);
+    let door = context.door.as_str().as_bytes();
     Rejection {
-        id: EventId::of(
-            "fajma.rejection",
-            &[
-                context.door.as_str().as_bytes(),
-                &context.received_at.0.to_be_bytes(),
-                &index.to_be_bytes(),
-                &bytes,
-            ],
-        ),
-        received_at: context.received_at,
+        id: EventId::of("fajma.rejection", &[door, place, &index.to_be_bytes(), &bytes]),
+        received_at,
         door: context.door,
         patient_id: context.patient.or(named.0).map(text),
         sensor_id: context.sensor.or(named.1).map(text),

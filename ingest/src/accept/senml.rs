@@ -171,7 +171,7 @@ impl Pack {
             if record.is_base_only() {
                 Ok(None)
             } else {
-                self.resolve(&record, bench.context.received_at).map(Some)
+                self.resolve(&record, bench.context.came_at()).map(Some)
             }
         });
         match (resolved, &self.broken) {
@@ -218,7 +218,7 @@ impl Pack {
         Ok(())
     }
 
-    fn resolve<'a>(&self, record: &Record<'a>, received_at: Timestamp) -> Checked<Raw<'a>> {
+    fn resolve<'a>(&self, record: &Record<'a>, came_at: Timestamp) -> Checked<Raw<'a>> {
         let name = match &record.name {
             Any::Absent => self.name.clone(),
             Any::Text(name) => format!("{}{name}", self.name),
@@ -250,7 +250,7 @@ impl Pack {
         if time.abs() >= ABSOLUTE {
             raw.at = Any::Moment(Timestamp((time * 1e6).round() as i64));
         } else {
-            raw.before_arrival = Some(received_at + Span((time * 1e6).round() as i64));
+            raw.before_arrival = Some(came_at + Span((time * 1e6).round() as i64));
         }
         Ok(raw)
     }

@@ -66,7 +66,7 @@ const fn flags_fit(first: u8) -> bool {
 }
 
 /// A length of one to four bytes, and how many those are.
-fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Reason> {
+pub(super) fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Reason> {
     let mut length = 0;
     for (i, &byte) in bytes.iter().take(4).enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * i);

@@ -253,20 +253,11 @@ impl Gather {
 }
 
 impl Batch {
-    /// Adds the verdicts of one message; returns how many records they are. Receipts are counted by index, so each
-    /// record of the batch gets its own.
-    fn add(&mut self, verdicts: Vec<Verdict>) -> usize {
-        let before = self.records;
-        let mut last = None;
-        for mut verdict in verdicts {
-            if last != Some(verdict.index) {
-                last = Some(verdict.index);
-                self.records = self.records.wrapping_add(1);
-            }
-            verdict.index = self.records;
-            self.verdicts.push(verdict);
-        }
-        usize::try_from(self.records.wrapping_sub(before)).unwrap_or_default()
+    /// Adds the verdicts of one message; returns how many records they are.
+    fn add(&mut self, mut verdicts: Vec<Verdict>) -> usize {
+        let records = accept::number_on(&mut verdicts, &mut self.records);
+        self.verdicts.append(&mut verdicts);
+        records
     }
 }
 

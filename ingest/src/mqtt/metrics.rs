@@ -11,6 +11,8 @@ const REFUSED: &str = "fajma_mqtt_messages_refused_total";
 const WILLS: &str = "fajma_mqtt_wills_total";
 const ALERTS: &str = "fajma_mqtt_alerts_total";
 const STALLS: &str = "fajma_mqtt_stalls_total";
+const BRIDGED: &str = "fajma_bridge_connected";
+const BRIDGE_MESSAGES: &str = "fajma_bridge_messages_total";
 
 /// Says what each metric means.
 pub(super) fn describe() {
@@ -86,4 +88,33 @@ pub(super) fn alerts(outcome: &'static str, n: usize) {
 
 pub(super) fn stalled() {
     counter!(STALLS).increment(1);
+}
+
+/// Says what the metrics of the bridge mean.
+pub(super) fn describe_bridge() {
+    describe_gauge!(BRIDGED, Unit::Count, "Connections to the other broker: 1 or 0");
+    describe_counter!(
+        BRIDGE_MESSAGES,
+        Unit::Count,
+        "Messages of the other broker, by what they were: taken, again or retained"
+    );
+}
+
+/// Counts the bridge as connected until it is dropped.
+#[derive(Debug)]
+pub(super) struct Bridged;
+
+pub(super) fn bridged() -> Bridged {
+    gauge!(BRIDGED).set(1.0);
+    Bridged
+}
+
+impl Drop for Bridged {
+    fn drop(&mut self) {
+        gauge!(BRIDGED).set(0.0);
+    }
+}
+
+pub(super) fn bridge_message(what: &'static str) {
+    counter!(BRIDGE_MESSAGES, "what" => what).increment(1);
 }

@@ -4,9 +4,10 @@
 //! before it is durable. Reading order: [`frame`] and [`packet`] (bytes to packets), [`wire`] (packets to bytes),
 //! [`connect`] and [`login`] (who it is), [`gather`] (messages to batches), [`session`] and [`sessions`] (what outlives
 //! a connection), [`connection`] and [`closing`] (its life), [`outward`] (alerts), [`orders`] (commands), [`realtime`] (consultations),
-//! [`listener`] (sockets). Why this
+//! [`listener`] (sockets). [`bridge`] is the other way round: we are the client of somebody else's broker. Why this
 //! library and not another: `docs/mqtt-library.md`.
 
+pub mod bridge;
 mod closing;
 mod connect;
 mod connection;
@@ -25,7 +26,7 @@ mod packet;
 mod realtime;
 mod session;
 mod sessions;
-mod topic;
+pub(crate) mod topic;
 mod will;
 mod wire;
 mod ws;

@@ -8,6 +8,7 @@ use schemas::access::{Action, Principal, Role, Sight};
 use schemas::ids::{ConsultationId, PatientId, SensorId};
 
 use crate::accept::Kind;
+use crate::parcel::Place;
 
 /// Bytes of the longest name or filter that is looked at; ours have at most 160.
 pub(super) const LONGEST: usize = 512;
@@ -35,6 +36,17 @@ pub(super) fn inward(topic: &str) -> Option<Inward<'_>> {
         _ => return None,
     };
     levels.next().is_none().then_some(Inward { patient, sensor, kind })
+}
+
+/// What is written to a topic of another broker, where what it names are ids. `prefix` is what stands before our names
+/// there.
+pub(crate) fn place(topic: &str, prefix: &str) -> Option<Place> {
+    let inward = inward(topic.strip_prefix(prefix)?)?;
+    Some(Place::Sensor {
+        patient: PatientId::new(inward.patient).ok()?,
+        sensor: SensorId::new(inward.sensor).ok()?,
+        kind: inward.kind,
+    })
 }
 
 /// Whether a name of a topic is one at all (no wildcards, no NUL, not empty).

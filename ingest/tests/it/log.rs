@@ -32,6 +32,8 @@ pub(crate) struct MemoryLog {
     /// What the log's own clock shows.
     pub(crate) appended_at: AtomicI64,
     pub(crate) appends: AtomicUsize,
+    /// The largest record of the journal that it takes.
+    pub(crate) largest: AtomicUsize,
 }
 
 impl MemoryLog {
@@ -42,6 +44,7 @@ impl MemoryLog {
             error: Mutex::default(),
             appended_at: AtomicI64::new(NOW.0),
             appends: AtomicUsize::new(0),
+            largest: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -88,6 +91,14 @@ impl EventLog for MemoryLog {
         self.gate.acquire().await.unwrap().forget();
         if let Some(error) = self.error.lock().unwrap().clone() {
             return Err(error);
+        }
+        let limit = self.largest.load(Ordering::SeqCst);
+        if let Some(larger) = records
+            .iter()
+            .find(|record| topic == Topic::Journal && record.value.len() > limit)
+        {
+            let bytes = larger.value.len();
+            return Err(LogError::TooLarge { bytes, limit });
         }
         let appended_at = Timestamp(self.appended_at.load(Ordering::SeqCst));
         let mut topics = self.topics.lock().unwrap();

@@ -8,5 +8,6 @@ mod http_native;
 mod intake;
 mod log;
 mod properties;
+mod raw;
 mod rest_proxy;
 mod ticker;

@@ -4,6 +4,7 @@
 
 mod access;
 mod alerts;
+mod bridge;
 mod client;
 mod doors;
 mod durability;

@@ -15,6 +15,10 @@ symbols! {
         RestProxy = "rest_proxy",
         /// `POST /v1/readings`.
         Http = "http",
+        /// Topics of Kafka that others fill.
+        Raw = "raw",
+        /// Another MQTT broker, which we read from.
+        Bridge = "bridge",
     }
 }
 
