@@ -3,6 +3,7 @@
 //! Everything else is in its own room; this crate opens the homes, plugs the rooms together and starts them.
 //! [`cli`] names the commands, one file per command does it.
 
+pub mod broker_token;
 pub mod cli;
 pub mod client;
 pub mod commands;

@@ -8,7 +8,7 @@ use schemas::codec::Catalogue;
 use schemas::time::Span;
 use serde::Deserialize;
 
-use super::{Off, Size, Time};
+use super::{Off, Size, Time, brokers};
 
 /// Where things live.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -26,6 +26,26 @@ pub struct Data {
 pub struct Log {
     /// Where it is; empty for the data directory.
     pub url: String,
+    /// Whether brokers are spoken to over TLS.
+    pub tls: bool,
+    /// Who signs their certificates; empty for whom this machine trusts.
+    pub tls_ca: PathBuf,
+    /// Our own certificate, where they want one.
+    pub tls_certificate: PathBuf,
+    /// Its key.
+    pub tls_key: PathBuf,
+    /// How we say who we are; empty for not at all.
+    pub sasl: String,
+    /// Who we are.
+    pub user: String,
+    /// The file that holds the password.
+    pub password_file: PathBuf,
+    /// The file that holds the token.
+    pub token_file: PathBuf,
+    /// Who gives it; empty where somebody else puts it into the file.
+    pub token_url: String,
+    /// What it is to be good for.
+    pub token_scope: String,
     /// Partitions of a new log.
     pub partitions: u16,
     /// The largest record.
@@ -206,7 +226,7 @@ impl Log {
     /// As Kafka is reached, where the log is there.
     ///
     /// # Errors
-    /// What is wrong with the address.
+    /// What is wrong with the address, or with what goes with it.
     pub fn kafka(&self) -> Result<Option<eventlog::kafka::Options>, String> {
         if self.url.is_empty() {
             return Ok(None);
@@ -217,6 +237,7 @@ impl Log {
             max_record_bytes: self.record.bytes(),
             tail_bytes: self.cache.bytes() / 16,
             history_bytes: self.cache.bytes(),
+            access: brokers::access(self)?,
             ..options
         }))
     }
@@ -426,7 +447,7 @@ mod tests {
     fn given(config: &Config) -> String {
         let catalogue = Arc::default();
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             config.log.kafka(),
             config.views.database(),
             config.log.options(),
@@ -444,7 +465,12 @@ mod tests {
     #[test]
     fn every_option_of_a_room_reaches_it() {
         let defaults: toml::Table = crate::config::DEFAULTS.parse().unwrap();
-        let usual = given(&Config::load(Sources::default()).unwrap());
+        let elsewhere = ("FAJMA_LOG_URL".to_owned(), "kafka://broker".to_owned());
+        let usual = Sources {
+            environment: vec![elsewhere.clone()],
+            ..Sources::default()
+        };
+        let usual = given(&Config::load(usual).unwrap());
         let mut seen = 0;
         for section in ["log", "views", "intake", "http", "mqtt", "processors"] {
             for (name, value) in defaults[section].as_table().unwrap() {
@@ -454,6 +480,7 @@ mod tests {
                 // Another value of the same kind.
                 let other = match value {
                     toml::Value::Integer(n) => format!("{}", n + 1),
+                    toml::Value::Boolean(on) => format!("{}", !on),
                     toml::Value::String(text) if crate::config::Time::parse(text).is_ok() => "7s".to_owned(),
                     _ => "2MiB".to_owned(),
                 };
@@ -465,7 +492,7 @@ mod tests {
                 };
                 let variable = format!("FAJMA_{}_{}", section.to_uppercase(), name.to_uppercase());
                 let changed = Config::load(Sources {
-                    environment: vec![(variable.clone(), other.clone())],
+                    environment: vec![elsewhere.clone(), (variable.clone(), other.clone())],
                     ..Sources::default()
                 });
                 assert_ne!(given(&changed.unwrap()), usual, "{variable}={other}");

@@ -26,6 +26,7 @@ use schemas::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::broker_token;
 use crate::config::Config;
 use crate::control::Request;
 use crate::failure::Failure;
@@ -102,6 +103,7 @@ impl House {
         let kafka = match config.log.kafka().map_err(Failure::WrongUse)? {
             None => None,
             Some(options) => {
+                broker_token::begin(config).await?;
                 let opened = Kafka::open(options).await;
                 Some(opened.map_err(|e| Failure::because(format_args!("the log at {}", config.log.url), e))?)
             }

@@ -2,6 +2,7 @@
 
 mod assignments;
 mod bad_messages;
+mod broker_token;
 mod care;
 mod commands;
 mod consultation_recorded;

@@ -117,6 +117,7 @@ pub(super) async fn clean(inner: &Inner, output: Topic, partition: Partition) ->
             key,
             value: None,
             origin: None,
+            schema: None,
         });
         inner.conclusions.now()?.send(gone).await?;
     }

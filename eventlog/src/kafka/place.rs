@@ -10,7 +10,7 @@ use schemas::derived::Origin;
 use smol_str::SmolStr;
 
 use super::produce::{Message, Sender};
-use super::{Inner, cleaning, states};
+use super::{Inner, cleaning, frames, states};
 use crate::origin::Restore;
 use crate::{
     Checkpoint, Limit, LogError, MemoryShelf, Offset, Output, Partition, Reached, Saving, Shelf, Stored, Topic, Work,
@@ -135,14 +135,18 @@ impl Place {
         let new = outputs
             .iter()
             .filter(|output| self.last.as_ref().is_none_or(|last| output.origin > *last));
-        let new: Vec<(&Output, Vec<u8>)> = new.map(|output| (output, encoded(&output.origin))).collect();
+        let ids = self.inner.frames.ids();
+        let new: Vec<_> = new
+            .map(|output| (output, encoded(&output.origin), frames::outward(&ids, &output.value)))
+            .collect();
         let topic = self.inner.options.topic(self.output);
-        let messages = new.iter().map(|(output, origin)| Message {
+        let messages = new.iter().map(|(output, origin, framed)| Message {
             topic: &topic,
             partition: self.partition,
             key: &output.key,
-            value: Some(&output.value),
+            value: Some(framed.as_ref().map_or(&output.value, |framed| &framed.value)),
             origin: Some(origin),
+            schema: framed.as_ref().map(|framed| &framed.schema[..]),
         });
         let offsets = within(self.inner.options.commit_timeout, self.sender.send(messages)).await?;
         if let (Some(tail), Some(last)) = (self.inner.tails.get(self.output, self.partition), offsets.last()) {
@@ -174,6 +178,7 @@ impl Place {
                 key,
                 value: Some(value),
                 origin: None,
+                schema: None,
             };
             let records: Vec<(Vec<u8>, Vec<u8>)> = checkpoint
                 .states

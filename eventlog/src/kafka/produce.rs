@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 
-use super::failed;
+use super::access::Access;
+use super::contact::Contact;
+use super::frames::SCHEMA;
+use super::{Options, failed};
 use crate::{LogError, Offset, Partition};
 
 /// How long to wait before what did not fit into the client's queue is tried again.
@@ -28,6 +31,22 @@ pub(super) struct Message<'a> {
     pub(super) value: Option<&'a [u8]>,
     /// The encoded origin of a derived record.
     pub(super) origin: Option<&'a [u8]>,
+    /// Our own id of the schema, where the value is framed by a registry's.
+    pub(super) schema: Option<&'a [u8]>,
+}
+
+impl Message<'_> {
+    fn headers(&self) -> Option<OwnedHeaders> {
+        let given = [(ORIGIN, self.origin), (SCHEMA, self.schema)];
+        let mut given = given.into_iter().filter_map(|(key, value)| {
+            Some(Header {
+                key,
+                value: Some(value?),
+            })
+        });
+        let first = OwnedHeaders::new_with_capacity(2).insert(given.next()?);
+        Some(given.fold(first, OwnedHeaders::insert))
+    }
 }
 
 /// Messages of one call, on their way.
@@ -53,11 +72,17 @@ struct Ticket {
 }
 
 /// Takes the brokers' word.
-struct Acks;
+struct Acks(Contact);
 
 impl ClientContext for Acks {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "Kafka");
+        self.0.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.0.generate_oauth_token(config)
     }
 }
 
@@ -75,14 +100,20 @@ impl ProducerContext for Acks {
 
 /// A client that sends, and another in its place once one has failed for good.
 pub(super) struct Senders {
+    access: Access,
     config: ClientConfig,
     current: Mutex<Arc<Sender>>,
 }
 
 impl Senders {
-    pub(super) fn open(config: ClientConfig) -> Result<Self, LogError> {
-        let current = Mutex::new(Arc::new(Sender::open(&config)?));
-        Ok(Self { config, current })
+    pub(super) fn open(options: &Options, config: ClientConfig) -> Result<Self, LogError> {
+        let access = options.access.clone();
+        let current = Mutex::new(Arc::new(Sender::open(&access, config.clone())?));
+        Ok(Self {
+            access,
+            config,
+            current,
+        })
     }
 
     /// One whose deliveries have not failed for good.
@@ -90,7 +121,7 @@ impl Senders {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.is_broken() {
             tracing::warn!("the Kafka client that sends has failed for good: another takes its place");
-            *current = Arc::new(Sender::open(&self.config)?);
+            *current = Arc::new(Sender::open(&self.access, self.config.clone())?);
         }
         Ok(Arc::clone(&current))
     }
@@ -102,8 +133,12 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    fn open(config: &ClientConfig) -> Result<Self, LogError> {
-        let producer = config.create_with_context(Acks).map_err(|e| failed(&e))?;
+    fn open(access: &Access, mut config: ClientConfig) -> Result<Self, LogError> {
+        let contact = Contact::new(access);
+        access.apply(&mut config)?;
+        let acks = Acks(contact.clone());
+        let producer: ThreadedProducer<Acks> = config.create_with_context(acks).map_err(|e| failed(&e))?;
+        contact.introduce(producer.client())?;
         Ok(Self { producer })
     }
 
@@ -157,12 +192,8 @@ impl Sender {
             if let Some(value) = message.value {
                 record = record.payload(value);
             }
-            if let Some(value) = message.origin {
-                let header = Header {
-                    key: ORIGIN,
-                    value: Some(value),
-                };
-                record = record.headers(OwnedHeaders::new_with_capacity(1).insert(header));
+            if let Some(headers) = message.headers() {
+                record = record.headers(headers);
             }
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -179,7 +210,6 @@ mod tests {
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
-    use crate::kafka::Options;
 
     fn message(value: &[u8]) -> Message<'_> {
         Message {
@@ -188,6 +218,7 @@ mod tests {
             key: b"k",
             value: Some(value),
             origin: None,
+            schema: None,
         }
     }
 
@@ -199,7 +230,7 @@ mod tests {
             brokers: mock.bootstrap_servers(),
             ..Options::default()
         };
-        let senders = Senders::open(options.conclusions()).unwrap();
+        let senders = Senders::open(&options, options.conclusions()).unwrap();
         let first = senders.now().unwrap();
         assert_eq!(
             first.send([message(b"a"), message(b"b")].into_iter()).await.unwrap(),

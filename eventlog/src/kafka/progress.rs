@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use schemas::derived::Incarnation;
 use tokio::time::Instant;
 
+use super::contact::{self, Reader};
 use super::produce::{Message, Senders};
 use super::{Options, blocking, failed, patiently};
 use crate::{Layout, LogError, Offset, Partition, Reached, Topic};
@@ -78,8 +79,8 @@ impl Progress {
         news
     }
 
-    fn catch_up(&self, options: &Options, partitions: u16) -> Result<BaseConsumer, LogError> {
-        let consumer: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
+    fn catch_up(&self, options: &Options, partitions: u16) -> Result<Reader, LogError> {
+        let consumer = contact::reader(options, options.consumer())?;
         let (topic, mut all) = (options.progress(), TopicPartitionList::new());
         let mut behind: BTreeSet<i32> = (0..i32::from(partitions)).collect();
         for partition in &behind {
@@ -144,17 +145,15 @@ fn unpack(ours: Incarnation, value: &[u8]) -> Option<Reached> {
 }
 
 /// Tells and hears, as long as somebody may ask.
-async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: BaseConsumer, topic: String) {
+async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: Reader, topic: String) {
     loop {
         let Some(ours) = progress.upgrade() else { return };
         for _ in 0..BURST {
             match consumer.poll(Duration::ZERO) {
                 Some(Ok(message)) => ours.take(message.key(), message.payload(), message.partition()),
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "Kafka");
-                    break;
-                }
+                // Told by the client already, with its reason.
+                Some(Err(_)) => break,
                 None => break,
             }
         }
@@ -191,6 +190,7 @@ async fn tell(
         key: output.name().as_bytes(),
         value: Some(value),
         origin: None,
+        schema: None,
     });
     senders.now()?.send(messages).await.map(drop)
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
 use schemas::derived::Incarnation;
 
-use super::{Options, blocking, failed, topic_id};
+use super::contact::{self, Contact};
+use super::{Options, blocking, failed, native};
 use crate::{Layout, LogError, Topic};
 
 /// A topic as it should be.
@@ -126,8 +126,10 @@ impl Found {
 pub(super) async fn look(options: &Options) -> Result<Found, LogError> {
     let options = options.clone();
     blocking(move || {
-        let client: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
-        let metadata = client.fetch_metadata(None, options.timeout).map_err(|e| failed(&e))?;
+        let client = contact::reader(&options, options.consumer())?;
+        let metadata = contact::first(&client, options.timeout, |patience| {
+            client.fetch_metadata(None, patience)
+        })?;
         let topics = metadata.topics().iter();
         let partitions: BTreeMap<String, i32> = topics
             .map(|topic| {
@@ -139,7 +141,7 @@ pub(super) async fn look(options: &Options) -> Result<Found, LogError> {
             .collect();
         let journal = options.topic(Topic::Journal);
         let incarnation = if partitions.contains_key(&journal) {
-            Some(topic_id::of(&client, &journal, options.timeout)?)
+            Some(native::topic_id(&client, &journal, options.timeout)?)
         } else {
             None
         };
@@ -165,7 +167,10 @@ pub async fn apply(options: &Options) -> Result<Vec<Drift>, LogError> {
     let wanted = wanted(options, partitions);
     let mut config = options.consumer();
     config.remove("enable.partition.eof");
-    let admin: AdminClient<DefaultClientContext> = config.create().map_err(|e| failed(&e))?;
+    options.access.apply(&mut config)?;
+    let contact = Contact::new(&options.access);
+    let admin: AdminClient<Contact> = config.create_with_context(contact.clone()).map_err(|e| failed(&e))?;
+    contact.introduce(admin.inner())?;
     let asking = AdminOptions::new()
         .request_timeout(Some(options.timeout))
         .operation_timeout(Some(options.timeout));
@@ -215,7 +220,7 @@ async fn settled(options: &Options, wanted: &[Wanted]) -> Result<(), LogError> {
 }
 
 async fn drift(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<Contact>,
     asking: &AdminOptions,
     wanted: &[Wanted],
     found: &Found,

@@ -10,5 +10,9 @@ mod journal;
 mod kafka;
 #[cfg(feature = "engine-tests")]
 mod killed;
+#[cfg(feature = "engine-tests")]
+mod registered;
+#[cfg(feature = "engine-tests")]
+mod secured;
 mod simulation;
 mod tables;
