@@ -1,7 +1,8 @@
 //! Facts as bytes: Confluent framing (`0x00`, 4-byte schema id, big-endian), then the Avro record.
 //!
 //! Bytes of the newest version of a kind this build knows are read directly. Bytes of an older version, or of a newer
-//! one whose schema has been [learnt](Catalogue::learn), are resolved by Avro's rules first.
+//! one whose schema has been [learnt](Catalogue::learn), are resolved by Avro's rules first. Ids here are our own, the same
+//! in every log: where a registry's stand in stored bytes, the home of the log puts ours in their place.
 //!
 //! A schema that has been written never changes (`golden/` holds each version's form and bytes for ever): to change a
 //! kind, copy its `.avsc` under a new name, give it the next free id and version in [`KINDS`], below the older one, and
@@ -10,7 +11,8 @@
 //! Symbols of enums are the texts of the JSON form. Where a text is no Avro name (`1m`), the schema's symbol has an
 //! underscore before it (`_1m`); only the position is written, so the bytes do not show it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
@@ -20,6 +22,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use crate::avro::{self, Avro, Malformed};
 use crate::derived::{Derived, Outcome};
 use crate::journal::{Envelope, Fact};
+use crate::known::SchemaRecorded;
 use crate::refused::{Cutover, Rejection, Skip};
 
 /// One version of one kind of record.
@@ -82,6 +85,7 @@ kinds! {
     ASSIGNMENT_CHANGED = 35, "AssignmentChanged", 1, "assignment_changed";
     POLICY_CHANGED = 36, "PolicyChanged", 2, "policy_changed_2";
     PATIENT_RECORDED = 37, "PatientRecorded", 2, "patient_recorded_2";
+    SCHEMA_RECORDED = 40, "SchemaRecorded", 1, "schema_recorded";
 }
 
 /// Bytes that cannot be read as a record.
@@ -114,96 +118,149 @@ pub enum DecodeError {
     },
 }
 
-/// What a schema id of someone else's means to us.
-#[derive(Debug)]
+/// What a schema id that is not our newest means to us.
+#[derive(Debug, Clone)]
 enum Learnt {
     /// The very schema that we write, under another id.
     Same(u32),
     /// Another version of a kind we write: how it was written, how we read it, and the id of the latter.
-    Version { schemas: Box<(Schema, Schema)>, ours: u32 },
+    Version { schemas: Arc<(Schema, Schema)>, ours: u32 },
     /// A kind we do not know whose schema carries `"fajma.ignorable": true`.
     Ignorable,
     /// A kind we do not know.
     Foreign(String),
 }
 
-/// The schemas that a reader knows beside the newest of this build.
-#[derive(Debug, Default)]
+/// The schemas that a reader knows beside the newest of this build. More may be learnt while it is in use.
+#[derive(Debug)]
 pub struct Catalogue {
-    learnt: BTreeMap<u32, Learnt>,
+    /// By id, all that this build came with; of the newest version of a kind nothing need be known.
+    builtin: BTreeMap<u32, Option<Learnt>>,
+    learnt: RwLock<BTreeMap<u32, Learnt>>,
+    /// Ids that somebody has waited for in vain.
+    missed: RwLock<BTreeSet<u32>>,
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self::builtin()
+    }
 }
 
 impl Catalogue {
     /// This build's own schemas, older versions included.
     #[must_use]
     pub fn builtin() -> Self {
-        let mut catalogue = Self::default();
-        for kind in KINDS.iter().filter(|k| newest(k.name).is_some_and(|n| n.id != k.id)) {
-            // A schema of our own always parses: the tests read every one.
-            let _ = catalogue.learn(kind.id, kind.text);
+        let older = |kind: &Kind| newest(kind.name).is_some_and(|newest| newest.id != kind.id);
+        let read = |kind: &Kind| {
+            if older(kind) {
+                // A schema of our own always parses: the tests read every one.
+                Some((kind.id, Some(read_schema(kind.id, kind.text).ok()?)))
+            } else {
+                Some((kind.id, None))
+            }
+        };
+        Self {
+            builtin: KINDS.iter().filter_map(read).collect(),
+            learnt: RwLock::default(),
+            missed: RwLock::default(),
         }
-        catalogue
     }
 
     /// Whether bytes with this id can be judged.
     #[must_use]
     pub fn knows(&self, id: u32) -> bool {
-        self.learnt.contains_key(&id) || KINDS.iter().any(|k| k.id == id)
+        self.builtin.contains_key(&id) || self.learnt(id).is_some()
     }
 
-    /// Takes a schema in, under the id it has in the log's registry.
+    /// Whether somebody has waited for it in vain: nobody need do so again.
+    #[must_use]
+    pub fn missed(&self, id: u32) -> bool {
+        self.missed.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    /// Nobody told of it in time. It may still be learnt.
+    pub fn miss(&self, id: u32) {
+        self.missed.write().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    fn learnt(&self, id: u32) -> Option<Learnt> {
+        let learnt = self.learnt.read().unwrap_or_else(PoisonError::into_inner);
+        learnt.get(&id).cloned()
+    }
+
+    /// The name, without namespace, of the kind of ours that bytes with this id are read as; `None` where it is none.
+    #[must_use]
+    pub fn kind(&self, id: u32) -> Option<&'static str> {
+        let named = |id| KINDS.iter().find(|kind| kind.id == id).map(|kind| kind.name);
+        named(id).or_else(|| match self.learnt(id)? {
+            Learnt::Same(ours) | Learnt::Version { ours, .. } => named(ours),
+            Learnt::Ignorable | Learnt::Foreign(_) => None,
+        })
+    }
+
+    /// Takes a schema in. What this build came with stays as it is.
     ///
     /// # Errors
     /// [`DecodeError::Unresolvable`] where the text is no Avro record schema, or one of a kind of ours that our newest
     /// version cannot read.
-    pub fn learn(&mut self, id: u32, text: &str) -> Result<(), DecodeError> {
-        let unresolvable = |reason: String| DecodeError::Unresolvable { schema_id: id, reason };
-        let writer = Schema::parse_str(text).map_err(|e| unresolvable(e.to_string()))?;
-        let Schema::Record(record) = &writer else {
-            return Err(unresolvable("not a record".to_owned()));
-        };
-        let name = record.name.to_string();
-        let ignorable = record
-            .attributes
-            .get("fajma.ignorable")
-            .and_then(serde_json::Value::as_bool);
-        let ours = name.strip_prefix("fajma.").and_then(newest);
-        let learnt = match (ours, ignorable) {
-            (Some(kind), _) => {
-                let reader = Schema::parse_str(kind.text).map_err(|e| unresolvable(e.to_string()))?;
-                if reader.canonical_form() == writer.canonical_form() {
-                    Learnt::Same(kind.id)
-                } else {
-                    SchemaCompatibility::can_read(&writer, &reader).map_err(|e| unresolvable(e.to_string()))?;
-                    Learnt::Version {
-                        schemas: Box::new((writer, reader)),
-                        ours: kind.id,
-                    }
-                }
-            }
-            (None, Some(true)) => Learnt::Ignorable,
-            (None, _) => Learnt::Foreign(name),
-        };
-        self.learnt.insert(id, learnt);
+    pub fn learn(&self, id: u32, text: &str) -> Result<(), DecodeError> {
+        let read = read_schema(id, text)?;
+        let mut learnt = self.learnt.write().unwrap_or_else(PoisonError::into_inner);
+        learnt.insert(id, read);
         Ok(())
     }
 
     /// The newest kind and body of framed bytes; `None` where the kind may be ignored.
     fn resolve<'a>(&self, bytes: &'a [u8]) -> Result<(u32, Option<Body<'a>>), DecodeError> {
         let (id, body) = unframe(bytes)?;
-        match self.learnt.get(&id) {
-            None if KINDS.iter().any(|k| k.id == id) => Ok((id, Some(Body::Direct(body)))),
-            None => Err(DecodeError::UnknownSchema(id)),
-            Some(Learnt::Ignorable) => Ok((id, None)),
-            Some(Learnt::Foreign(name)) => Err(DecodeError::UnknownKind(name.clone())),
-            Some(Learnt::Same(ours)) => Ok((*ours, Some(Body::Direct(body)))),
-            Some(Learnt::Version { schemas, ours }) => {
+        let learnt = match self.builtin.get(&id) {
+            Some(None) => return Ok((id, Some(Body::Direct(body)))),
+            Some(Some(older)) => older.clone(),
+            None => self.learnt(id).ok_or(DecodeError::UnknownSchema(id))?,
+        };
+        match learnt {
+            Learnt::Ignorable => Ok((id, None)),
+            Learnt::Foreign(name) => Err(DecodeError::UnknownKind(name)),
+            Learnt::Same(ours) => Ok((ours, Some(Body::Direct(body)))),
+            Learnt::Version { schemas, ours } => {
                 let resolved = resolve(&schemas.0, &schemas.1, body)
                     .map_err(|reason| DecodeError::Unresolvable { schema_id: id, reason })?;
-                Ok((*ours, Some(Body::Resolved(resolved))))
+                Ok((ours, Some(Body::Resolved(resolved))))
             }
         }
     }
+}
+
+/// What a schema means to us.
+fn read_schema(id: u32, text: &str) -> Result<Learnt, DecodeError> {
+    let unresolvable = |reason: String| DecodeError::Unresolvable { schema_id: id, reason };
+    let writer = Schema::parse_str(text).map_err(|e| unresolvable(e.to_string()))?;
+    let Schema::Record(record) = &writer else {
+        return Err(unresolvable("not a record".to_owned()));
+    };
+    let name = record.name.to_string();
+    let ignorable = record
+        .attributes
+        .get("fajma.ignorable")
+        .and_then(serde_json::Value::as_bool);
+    let ours = name.strip_prefix("fajma.").and_then(newest);
+    Ok(match (ours, ignorable) {
+        (Some(kind), _) => {
+            let reader = Schema::parse_str(kind.text).map_err(|e| unresolvable(e.to_string()))?;
+            if reader.canonical_form() == writer.canonical_form() {
+                Learnt::Same(kind.id)
+            } else {
+                SchemaCompatibility::can_read(&writer, &reader).map_err(|e| unresolvable(e.to_string()))?;
+                Learnt::Version {
+                    schemas: Arc::new((writer, reader)),
+                    ours: kind.id,
+                }
+            }
+        }
+        (None, Some(true)) => Learnt::Ignorable,
+        (None, _) => Learnt::Foreign(name),
+    })
 }
 
 /// A record's bytes in the newest version: as they came, or rewritten.
@@ -481,6 +538,10 @@ impl Plain for Skip {
 
 impl Plain for Cutover {
     const SCHEMA: u32 = CUTOVER;
+}
+
+impl Plain for SchemaRecorded {
+    const SCHEMA: u32 = SCHEMA_RECORDED;
 }
 
 /// Appends a record that stands alone.

@@ -11,6 +11,7 @@ mod rebuild;
 mod replay;
 mod revoke;
 mod skip;
+pub mod told;
 mod verify;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::control::Request;
 use crate::failure::Failure;
 use dir::DataDir;
 use gate::Gate;
+use told::Told;
 
 /// A data directory, opened.
 #[derive(Debug, Clone)]
@@ -113,20 +115,24 @@ impl House {
             None => Embedded::open(&dir.log(), config.log.options(), Arc::clone(&clock))
                 .map_err(|e| log_failure(&dir, &e))?,
         };
-        let policy = Arc::new(policy::Keeper::new(Arc::clone(&log), dir.path()));
-        Ok(Self {
+        let catalogue = Arc::new(Catalogue::builtin());
+        let keeper = policy::Keeper::new(Arc::clone(&log), Arc::clone(&catalogue), dir.path());
+        let house = Self {
             dir,
             log,
-            catalogue: Arc::new(Catalogue::builtin()),
+            catalogue,
             clock,
             kafka,
             database: config.views.database().map_err(Failure::WrongUse)?,
             views_options: config.views.options(),
             served: None,
-            policy,
+            policy: Arc::new(keeper),
             own: Arc::default(),
             busy: Arc::default(),
-        })
+        };
+        let learnt = house.learn(&mut Told::default()).await;
+        learnt.map_err(|e| Failure::because("fajma.control", e))?;
+        Ok(house)
     }
 
     /// Opens the views.

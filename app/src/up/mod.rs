@@ -13,6 +13,7 @@ mod listening;
 mod no_views;
 pub mod notify;
 pub mod operations;
+mod registry;
 mod roles;
 mod run;
 mod share;
@@ -114,6 +115,8 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     let metrics = operations::recorder();
     let mut house = House::open(config).await?;
     let keys = Arc::new(keys(config, &house, duties)?);
+    let registry = registry::Registry::of(&config.registry, house.kafka.is_some())?;
+    let told = registry::begin(&house, registry.as_ref()).await?;
     begin(&house, duties).await?;
     let behind = Behind::start(config.processors.niceness)?;
     if duties.project || duties.serve {
@@ -126,7 +129,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         house.served = Some(Served { views, gate, registry });
     }
 
-    let known = Known::new(&house.log, &house.clock);
+    let known = Known::new(&house.log, &house.clock, &house.catalogue);
     let views = house.served.as_ref().map(|served| served.views.store());
     if duties.ingest || duties.serve {
         let begun = known.begin(&*house.log, views.as_deref()).await;
@@ -154,12 +157,13 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     // The data directory is locked: this process has its log to itself.
     processing.alone = house.kafka.is_none();
     let projecting = config.views.projection(Arc::clone(&house.catalogue));
-    let intake = Intake::new(
+    let intake = Intake::learning(
         Arc::clone(&house.log),
         Arc::clone(&house.clock),
         house.policy.in_force(),
         Arc::clone(&known.roster),
         config.intake.limits(),
+        Arc::clone(&house.catalogue),
     );
     if duties.ingest {
         intake
@@ -184,7 +188,8 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         roles: &roles,
         behind: behind.handle(),
     };
-    let inside = start_roles(&within, (&running, &intake, &known, issuer), processing, projecting)?;
+    let mut inside = start_roles(&within, (&running, &intake, &known, issuer), processing, projecting)?;
+    roles::learn_schemas(&mut inside.0, &house, (told, registry), &inside.1);
     let doors = CancellationToken::new();
     let api = api_state(
         &house,

@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use super::Inside;
 use super::known::Known;
 use super::operations::Running;
+use super::registry::Registry;
 use super::share::{self, Work};
 use super::supervisor::Supervisor;
 use crate::control;
 use crate::failure::Failure;
+use crate::house::told::Told;
 use crate::house::{House, Served};
 
 /// Starts the roles that are among the duties, and what every process has.
@@ -72,6 +74,30 @@ pub(super) fn start_roles(
     }
     listen_for_commands(&mut supervisor, house, &stop)?;
     Ok((supervisor, stop))
+}
+
+/// What the log and a registry say of schemas.
+pub(super) fn learn_schemas(
+    supervisor: &mut Supervisor,
+    house: &House,
+    (told, registry): (Told, Option<Registry>),
+    stop: &CancellationToken,
+) {
+    let (ours, until) = (house.clone(), stop.clone());
+    supervisor.start("schemas", stop.clone(), move || {
+        let (house, told, until) = (ours.clone(), told.clone(), until.clone());
+        async move { house.keep_learning(told, until).await.map_err(|e| e.to_string()) }
+    });
+    if let Some(registry) = registry.map(Arc::new) {
+        let (house, until) = (house.clone(), stop.clone());
+        supervisor.start("registry", stop.clone(), move || {
+            let (registry, house, until) = (Arc::clone(&registry), house.clone(), until.clone());
+            async move {
+                registry.keep(&house, until).await;
+                Ok(())
+            }
+        });
+    }
 }
 
 fn process(supervisor: &mut Supervisor, house: &House, options: processors::runner::Options, stop: &CancellationToken) {

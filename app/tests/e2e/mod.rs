@@ -15,5 +15,6 @@ mod pace;
 mod patients;
 mod readme;
 mod recorded;
+mod schemas;
 mod secured;
 mod tokens;
