@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, Part};
+use cli::{Cli, Command, Part, Process};
 use failure::Failure;
 use token::TokenCommand;
 use up::Duties;
@@ -63,10 +63,11 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
                 ..Duties::NONE
             },
         ),
-        Command::Process(part) => run_part(
+        Command::Process(Process { part, standby }) => run_part(
             &part,
             Duties {
-                process: true,
+                process: !standby,
+                standby,
                 ..Duties::NONE
             },
         ),

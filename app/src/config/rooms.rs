@@ -214,6 +214,8 @@ pub struct Processors {
     pub checkpoint_records: usize,
     /// How long few records gather for processors that nobody is waiting for.
     pub gather: Time,
+    /// How long an owner may be silent before a standby speaks.
+    pub standby_after: Time,
     /// How far what nobody is waiting for stands behind doors and alerts, as `nice` has it.
     pub niceness: u8,
     /// Records read at once, per task.
@@ -399,6 +401,7 @@ impl Processors {
             },
             tick: true,
             alone: false,
+            standby: false,
             catalogue,
             board: processors::runner::Board::default(),
             behind: None,
@@ -458,7 +461,7 @@ mod tests {
             config.http.server(config.shutdown.drain),
             config.mqtt.limits(config.shutdown.drain),
             config.processors.options(catalogue),
-            config.processors.niceness,
+            (config.processors.niceness, config.processors.standby_after),
         )
     }
 

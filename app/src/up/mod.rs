@@ -78,6 +78,8 @@ pub struct Duties {
     pub ingest: bool,
     /// The processors.
     pub process: bool,
+    /// The processors, silent as long as those of other processes speak.
+    pub standby: bool,
     /// The projection of views.
     pub project: bool,
     /// What people and their programs ask.
@@ -89,6 +91,7 @@ impl Duties {
     pub const ALL: Self = Self {
         ingest: true,
         process: true,
+        standby: false,
         project: true,
         serve: true,
     };
@@ -96,6 +99,7 @@ impl Duties {
     pub const NONE: Self = Self {
         ingest: false,
         process: false,
+        standby: false,
         project: false,
         serve: false,
     };
@@ -156,6 +160,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     processing.behind = Some(behind.handle().clone());
     // The data directory is locked: this process has its log to itself.
     processing.alone = house.kafka.is_none();
+    processing.standby = duties.standby;
     let projecting = config.views.projection(Arc::clone(&house.catalogue));
     let intake = Intake::learning(
         Arc::clone(&house.log),

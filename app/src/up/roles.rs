@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::token::Issuer;
+use eventlog::EventLog;
+use eventlog::kafka::Standby;
 use ingest::{Intake, ticker};
 use schemas::facts::TickedBy;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +31,10 @@ pub(super) fn start_roles(
     let stop = CancellationToken::new();
     let mut supervisor = Supervisor::new(inside.config.supervisor.clone(), Arc::clone(inside.roles));
     if duties.process {
-        process(&mut supervisor, house, processing, &stop);
+        process(&mut supervisor, house, processing.clone(), &stop);
+    }
+    if duties.standby {
+        stand_by(&mut supervisor, inside, processing, &stop)?;
     }
     if duties.ingest {
         tick(&mut supervisor, house, &stop);
@@ -118,6 +123,28 @@ fn process(supervisor: &mut Supervisor, house: &House, options: processors::runn
         });
         share::run("process", house.kafka.clone(), work, until.child_token())
     });
+}
+
+/// Works on every partition, and says nothing of it as long as others do.
+fn stand_by(
+    supervisor: &mut Supervisor,
+    inside: &Inside<'_>,
+    options: processors::runner::Options,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let kafka = inside.house.kafka.clone();
+    let kafka =
+        kafka.ok_or_else(|| Failure::WrongUse("--standby is for a log that others share (log.url)".to_owned()))?;
+    let log: Arc<dyn EventLog> = Arc::new(Standby::new(kafka, inside.config.processors.standby_after.0));
+    let (clock, until) = (Arc::clone(&inside.house.clock), stop.clone());
+    supervisor.start("standby", stop.clone(), move || {
+        let (log, clock, options, until) = (Arc::clone(&log), Arc::clone(&clock), options.clone(), until.clone());
+        async move {
+            let run = processors::runner::run(log, clock, options, until).await;
+            run.map_err(|e| e.to_string())
+        }
+    });
+    Ok(())
 }
 
 fn tick(supervisor: &mut Supervisor, house: &House, stop: &CancellationToken) {

@@ -4,7 +4,8 @@
 //! [`history`] reads what is older, [`place`] is a processor's place by the origin rule ([`crate::origin`]): outputs,
 //! then states, then the position, each durable before the next. [`progress`] tells every process how far places have
 //! come. [`topics`] makes and checks topics. [`access`] is how brokers know us and we know them, [`contact`] what all
-//! clients have in common. [`frames`] puts a registry's ids into what is stored, and ours into what is read.
+//! clients have in common. [`frames`] puts a registry's ids into what is stored, and ours into what is read; [`standby`] computes what others
+//! say and is silent until they are.
 //!
 //! Threads of the client library do the network; what waits for them does so in threads that may block.
 
@@ -21,6 +22,7 @@ mod produce;
 mod progress;
 mod pulse;
 mod share;
+mod standby;
 mod states;
 mod tail;
 mod token;
@@ -40,6 +42,7 @@ use schemas::time::Timestamp;
 pub use access::{Access, Mechanism, Sasl, Tls};
 pub use options::Options;
 pub use share::Share;
+pub use standby::Standby;
 pub use topics::{Drift, apply};
 
 use crate::{Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Topic, Workspace};

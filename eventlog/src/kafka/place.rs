@@ -113,9 +113,46 @@ async fn last_origin(inner: &Inner, output: Topic, partition: Partition) -> Resu
 }
 
 impl Place {
+    pub(super) const fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(super) const fn states(&self) -> &MemoryShelf {
+        &self.states
+    }
+
+    /// Somebody else wrote a conclusion.
+    pub(super) fn heard(&mut self, origin: Origin) {
+        if self.last.as_ref().is_none_or(|last| origin > *last) {
+            self.last = Some(origin);
+        }
+    }
+
+    /// Holds a checkpoint without saving it.
+    pub(super) fn keep(&mut self, checkpoint: Checkpoint) {
+        (self.position, self.context) = (checkpoint.position, checkpoint.context);
+        shelve(&self.states, checkpoint.states, checkpoint.position);
+    }
+
+    /// Whether something may still be committed.
+    pub(super) fn check(&mut self, work: &Work) -> Result<(), LogError> {
+        check::unbroken(self.broken)?;
+        if self.inner.pulse.feel() != self.away {
+            // Who took over has long gone on, and may have let go of what keeps our word harmless.
+            self.broken = true;
+            return Err(LogError::Unavailable("this process stood still for long".to_owned()));
+        }
+        work.check(self.inner.layout.incarnation, |key, value| {
+            self.inner.check_size(key, value)
+        })
+    }
+
+    /// From now on nothing may be committed: the place is to be claimed again.
+    pub(super) const fn give_up(&mut self) {
+        self.broken = true;
+    }
+
     async fn write(&mut self, work: Work) -> Result<(), LogError> {
-        let inner = &self.inner;
-        work.check(inner.layout.incarnation, |key, value| inner.check_size(key, value))?;
         self.outputs(&work.outputs).await?;
         if let Some(last) = work.outputs.last()
             && self.last.as_ref().is_none_or(|known| last.origin > *known)
@@ -198,15 +235,20 @@ impl Place {
             let position = states::position_value(journal, checkpoint.position, &checkpoint.context);
             let key = states::position_key(&name, &writer);
             within(patience, sender.send(std::iter::once(message(&key, &position)))).await?;
-            let mut shelf = states.states();
-            for (key, stored) in checkpoint.states {
-                if past(&stored, checkpoint.position) {
-                    shelf.remove(&key);
-                } else {
-                    shelf.insert(key, stored);
-                }
-            }
+            shelve(&states, checkpoint.states, checkpoint.position);
             Ok(())
+        }
+    }
+}
+
+/// Shows what a checkpoint holds.
+fn shelve(shelf: &MemoryShelf, states: Vec<(SmolStr, Stored)>, position: Offset) {
+    let mut shelf = shelf.states();
+    for (key, stored) in states {
+        if past(&stored, position) {
+            shelf.remove(&key);
+        } else {
+            shelf.insert(key, stored);
         }
     }
 }
@@ -250,14 +292,10 @@ impl Workspace for Place {
     }
 
     async fn commit(&mut self, work: Work) -> Result<(), LogError> {
-        check::unbroken(self.broken)?;
-        if self.inner.pulse.feel() != self.away {
-            // Who took over has long gone on, and may have let go of what keeps our word harmless.
-            self.broken = true;
-            return Err(LogError::Unavailable("this process stood still for long".to_owned()));
-        }
+        let checked = self.check(&work);
         // Whoever stops waiting has not committed.
         self.broken = true;
+        checked?;
         let done = self.write(work).await;
         self.broken = done.is_err();
         done

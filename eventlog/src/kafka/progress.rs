@@ -6,6 +6,7 @@
 //! that was late, promises less than is true and never more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ type At = (Topic, Partition);
 #[derive(Debug)]
 pub(super) struct Progress {
     incarnation: Incarnation,
+    /// Whose word ours is.
+    me: [u8; 8],
+    /// The last word of other processes, and when it came.
+    others: Mutex<HashMap<At, (Offset, Instant)>>,
     known: Mutex<HashMap<At, Reached>>,
     untold: Mutex<BTreeMap<At, Reached>>,
 }
@@ -45,6 +50,8 @@ impl Progress {
     pub(super) async fn open(options: &Options, layout: Layout, senders: Arc<Senders>) -> Result<Arc<Self>, LogError> {
         let progress = Arc::new(Self {
             incarnation: layout.incarnation,
+            me: RandomState::new().hash_one(std::process::id()).to_be_bytes(),
+            others: Mutex::default(),
             known: Mutex::default(),
             untold: Mutex::default(),
         });
@@ -58,6 +65,11 @@ impl Progress {
     pub(super) fn of(&self, at: At) -> Reached {
         let unknown = Reached { journal: 0, end: 0 };
         kept(&self.known).get(&at).copied().unwrap_or(unknown)
+    }
+
+    /// How far another process has come, and when it said so.
+    pub(super) fn others(&self, at: At) -> Option<(Offset, Instant)> {
+        kept(&self.others).get(&at).copied()
     }
 
     /// A place of this process has come so far.
@@ -120,16 +132,21 @@ impl Progress {
             value.and_then(|value| unpack(self.incarnation, value)),
             Partition::try_from(partition),
         ) {
-            self.hear((output, partition), reached);
+            let at = (output, partition);
+            self.hear(at, reached);
+            if value.is_some_and(|value| !value.ends_with(&self.me)) {
+                kept(&self.others).insert(at, (reached.journal, Instant::now()));
+            }
         }
     }
 }
 
-fn pack(incarnation: Incarnation, reached: Reached) -> Vec<u8> {
+fn pack(incarnation: Incarnation, reached: Reached, by: [u8; 8]) -> Vec<u8> {
     [
         &incarnation.0[..],
         &reached.journal.to_be_bytes(),
         &reached.end.to_be_bytes(),
+        &by,
     ]
     .concat()
 }
@@ -158,10 +175,10 @@ async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: Reader, 
             }
         }
         let told = std::mem::take(&mut *kept(&ours.untold));
-        let incarnation = ours.incarnation;
+        let (incarnation, me) = (ours.incarnation, ours.me);
         // While we wait for brokers the log may be closed.
         drop(ours);
-        if let Err(error) = tell(&senders, &topic, incarnation, &told).await {
+        if let Err(error) = tell(&senders, &topic, (incarnation, me), &told).await {
             tracing::debug!(%error, "progress is told later");
             if let Some(ours) = progress.upgrade() {
                 let mut untold = kept(&ours.untold);
@@ -177,12 +194,12 @@ async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: Reader, 
 async fn tell(
     senders: &Senders,
     topic: &str,
-    incarnation: Incarnation,
+    (incarnation, me): (Incarnation, [u8; 8]),
     told: &BTreeMap<At, Reached>,
 ) -> Result<(), LogError> {
     let records: Vec<_> = told
         .iter()
-        .map(|(at, reached)| (*at, pack(incarnation, *reached)))
+        .map(|(at, reached)| (*at, pack(incarnation, *reached, me)))
         .collect();
     let messages = records.iter().map(|((output, partition), value)| Message {
         topic,
@@ -210,8 +227,12 @@ mod tests {
     #[test]
     fn only_what_is_further_is_news_and_only_our_own_is_told() {
         let ours = EventId([1; 16]);
+        let (me, another) = ([7; 8], [8; 8]);
+        let pack = |incarnation, reached| super::pack(incarnation, reached, another);
         let progress = Progress {
             incarnation: ours,
+            me,
+            others: Mutex::default(),
             known: Mutex::default(),
             untold: Mutex::default(),
         };
@@ -224,6 +245,10 @@ mod tests {
         progress.take(key, Some(b"short"), 3);
         progress.take(key, None, 3);
         assert_eq!(progress.of(AT), reached(7, 2));
+        // The last word of somebody else, be it less; our own comes back too.
+        assert_eq!(progress.others(AT).map(|(word, _)| word), Some(5));
+        progress.take(key, Some(&super::pack(ours, reached(7, 2), me)), 3);
+        assert_eq!(progress.others(AT).map(|(word, _)| word), Some(5));
         assert!(kept(&progress.untold).is_empty());
         for (told, known) in [((6, 2), (7, 2)), ((8, 4), (8, 4)), ((8, 5), (8, 5)), ((9, 5), (9, 5))] {
             progress.advance(AT, reached(told.0, told.1));

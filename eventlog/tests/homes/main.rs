@@ -15,4 +15,6 @@ mod registered;
 #[cfg(feature = "engine-tests")]
 mod secured;
 mod simulation;
+#[cfg(feature = "engine-tests")]
+mod standby;
 mod tables;

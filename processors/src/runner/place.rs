@@ -503,7 +503,7 @@ impl Keeper {
         self.options
             .board
             .change(self.kind.name, self.partition, |status| status.lag = 0);
-        if !life.task.speaks() {
+        if !life.task.speaks() && !self.options.standby {
             let activation = activation(&self.kind, self.partition, self.clock.now());
             self.log.append(Topic::Journal, vec![activation]).await?;
             return Ok(());
