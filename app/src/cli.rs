@@ -29,7 +29,7 @@ pub enum Command {
     /// Run the doors alone, for a log that others share.
     Ingest(Part),
     /// Run the processors alone; several share the partitions.
-    Process(Part),
+    Process(Process),
     /// Project views alone; several share the partitions.
     Project(Part),
     /// Answer people and their programs alone.
@@ -164,6 +164,17 @@ pub struct Part {
     /// Print addresses as one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `fajma process` takes.
+#[derive(Debug, Clone, Args)]
+pub struct Process {
+    /// Compute every partition and say nothing, until the process that owns one falls silent; then speak in its place.
+    #[arg(long)]
+    pub standby: bool,
+    /// What every role takes.
+    #[command(flatten)]
+    pub part: Part,
 }
 
 impl Part {

@@ -134,26 +134,47 @@ pub async fn post(address: &str, path: &str, token: &str, body: &Value) -> Resul
 /// # Errors
 /// What went wrong on the way, or what was answered instead.
 pub async fn fetch(url: &str, tls: Option<Arc<ClientConfig>>) -> Result<Vec<u8>, String> {
+    match ask(url, tls, Request::builder(), Bytes::new()).await? {
+        (200, body) => Ok(body.to_vec()),
+        (status, body) => Err(format!("{status} {}", String::from_utf8_lossy(&body))),
+    }
+}
+
+/// One request to a place under a URL: status and body of the answer.
+///
+/// # Errors
+/// What went wrong on the way.
+pub async fn ask(
+    url: &str,
+    tls: Option<Arc<ClientConfig>>,
+    request: Builder,
+    body: Bytes,
+) -> Result<(u16, Bytes), String> {
     let uri: Uri = url.parse().map_err(|e| format!("{url}: {e}"))?;
     let authority = uri.authority().ok_or_else(|| format!("{url} names no host"))?;
     let port = authority
         .port_u16()
         .unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
     let address = format!("{}:{port}", authority.host());
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path);
+    let under = request
+        .uri_ref()
+        .map(Uri::path)
+        .filter(|under| *under != "/")
+        .unwrap_or_default();
+    let path = match uri.path_and_query() {
+        Some(path) if under.is_empty() => path.to_string(),
+        Some(path) => format!("{}{under}", path.path().trim_end_matches('/')),
+        None => format!("/{}", under.trim_start_matches('/')),
+    };
+    let request = request.uri(path);
     let stream = connect(&address).await?;
-    let (status, body) = match tls {
-        None => received(stream, authority.as_str(), request, "", Bytes::new()).await?,
+    match tls {
+        None => received(stream, authority.as_str(), request, "", body).await,
         Some(tls) => {
             let name = ServerName::try_from(authority.host().to_owned()).map_err(|e| e.to_string())?;
             let stream = TlsConnector::from(tls).connect(name, stream).await;
             let stream = stream.map_err(|e| format!("{address}: {e}"))?;
-            received(stream, authority.as_str(), request, "", Bytes::new()).await?
+            received(stream, authority.as_str(), request, "", body).await
         }
-    };
-    match status {
-        200 => Ok(body.to_vec()),
-        status => Err(format!("{status} {}", String::from_utf8_lossy(&body))),
     }
 }

@@ -8,6 +8,7 @@ use schemas::ids::PatientId;
 use schemas::time::Timestamp;
 use serde_json::Value;
 
+use crate::broker_token;
 use crate::cli::Place;
 use crate::control::{self, Request};
 use crate::failure::Failure;
@@ -293,6 +294,7 @@ pub async fn topics(command: TopicsCommand) -> Result<(), Failure> {
     let options = config.log.kafka().map_err(Failure::WrongUse)?;
     let options = options.ok_or_else(|| Failure::WrongUse("--log kafka://host:port".to_owned()))?;
     let options = eventlog::kafka::Options { replication, ..options };
+    broker_token::begin(&config).await?;
     let drift = eventlog::kafka::apply(&options).await;
     let drift = drift.map_err(|e| Failure::because(format_args!("the log at {}", config.log.url), e))?;
     if drift.is_empty() {

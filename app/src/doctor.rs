@@ -285,7 +285,7 @@ fn key(dir: &DataDir) -> Check {
 }
 
 fn schemas() -> Check {
-    let mut catalogue = Catalogue::default();
+    let catalogue = Catalogue::default();
     for kind in KINDS {
         if let Err(e) = catalogue.learn(kind.id, kind.text) {
             return Check::bad(

@@ -3,6 +3,7 @@
 //! Everything else is in its own room; this crate opens the homes, plugs the rooms together and starts them.
 //! [`cli`] names the commands, one file per command does it.
 
+pub mod broker_token;
 pub mod cli;
 pub mod client;
 pub mod commands;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, Part};
+use cli::{Cli, Command, Part, Process};
 use failure::Failure;
 use token::TokenCommand;
 use up::Duties;
@@ -63,10 +64,11 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
                 ..Duties::NONE
             },
         ),
-        Command::Process(part) => run_part(
+        Command::Process(Process { part, standby }) => run_part(
             &part,
             Duties {
-                process: true,
+                process: !standby,
+                standby,
                 ..Duties::NONE
             },
         ),

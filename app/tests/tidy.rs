@@ -305,5 +305,5 @@ fn unsafe_code_is_in_one_file_alone() {
         .filter(|(path, text)| path != "app/tests/tidy.rs" && text.contains("unsafe_code"))
         .map(|(path, _)| path)
         .collect();
-    assert_eq!(unsafe_files, ["eventlog/src/kafka/topic_id.rs"]);
+    assert_eq!(unsafe_files, ["eventlog/src/kafka/native.rs"]);
 }

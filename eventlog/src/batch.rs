@@ -29,7 +29,7 @@ pub struct Batch {
     topic: Topic,
     partition: Partition,
     entries: Vec<Entry>,
-    facts: OnceLock<Result<Vec<Recorded>, Unreadable>>,
+    facts: OnceLock<Vec<Recorded>>,
 }
 
 /// A record that cannot be decoded, and where it stands. Records before it are lost to nobody: read up to it.
@@ -78,11 +78,14 @@ impl Batch {
         self.entries.last().map(|e| e.offset + 1)
     }
 
-    /// The journal facts in it, decoded once.
+    /// The journal facts in it, decoded once; what cannot be read today may be once its schema is known.
     ///
     /// # Errors
     /// The first [`Unreadable`] record.
-    pub fn facts(&self, catalogue: &Catalogue) -> Result<&[Recorded], &Unreadable> {
+    pub fn facts(&self, catalogue: &Catalogue) -> Result<&[Recorded], Unreadable> {
+        if let Some(facts) = self.facts.get() {
+            return Ok(facts);
+        }
         let decode = |entry: &Entry| {
             codec::decode(&entry.value, catalogue)
                 .map(|envelope| Recorded {
@@ -95,10 +98,8 @@ impl Batch {
                     error,
                 })
         };
-        self.facts
-            .get_or_init(|| self.entries.iter().map(decode).collect())
-            .as_ref()
-            .map(Vec::as_slice)
+        let facts = self.entries.iter().map(decode).collect::<Result<_, _>>()?;
+        Ok(self.facts.get_or_init(|| facts))
     }
 
     /// The derived records in it, with their offsets; those that may be ignored are left out.

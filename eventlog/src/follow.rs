@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use schemas::codec::{self, Catalogue};
+use schemas::codec::{self, Catalogue, DecodeError};
 use schemas::journal::Envelope;
 use tokio::task::JoinSet;
 
@@ -11,11 +11,40 @@ use crate::{EventLog, Limit, LogError, Offset, Partition, Topic};
 
 /// So long more gathers before the journal is read on.
 const GATHER: Duration = Duration::from_millis(50);
+/// So long a schema that nobody has told of yet is waited for: whoever writes by it tells of it first.
+const TOLD: Duration = Duration::from_secs(5);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(20);
 /// Records read at once: most are of no interest.
 const AT_ONCE: Limit = Limit {
     records: 16_384,
     bytes: 4 << 20,
 };
+
+/// Waits until the schema of framed bytes is known, but not for long, and once; it is known at once but for what a newer
+/// build has just begun to write.
+///
+/// # Errors
+/// [`DecodeError::UnknownSchema`] where nobody tells of it.
+pub async fn told(catalogue: &Catalogue, framed: &[u8]) -> Result<(), DecodeError> {
+    let Ok((schema, _)) = codec::unframe(framed) else {
+        return Ok(());
+    };
+    let looking = async {
+        while !catalogue.knows(schema) {
+            if catalogue.missed(schema) {
+                return Err(DecodeError::UnknownSchema(schema));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    };
+    let told = tokio::time::timeout(TOLD, looking).await;
+    told.unwrap_or_else(|_| {
+        catalogue.miss(schema);
+        Err(DecodeError::UnknownSchema(schema))
+    })
+}
 
 /// Whoever keeps something known from facts of the journal.
 pub trait Follows: Send + Sync {
@@ -29,6 +58,7 @@ pub trait Follows: Send + Sync {
 /// Reads the journal once for everybody who follows it.
 pub struct Follower {
     log: Arc<dyn EventLog>,
+    catalogue: Arc<Catalogue>,
     /// Each with the schemas that it wants decoded.
     readers: Vec<(Vec<u32>, Arc<dyn Follows>)>,
     /// The next offset of each partition.
@@ -44,9 +74,15 @@ impl std::fmt::Debug for Follower {
 }
 
 impl Follower {
-    /// Begins at the journal's start, unless it is told how far is [known](Self::known).
+    /// Begins at the journal's start, unless it is told how far is [known](Self::known). Reads what this build knows.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, readers: Vec<Arc<dyn Follows>>) -> Arc<Self> {
+        Self::learning(log, readers, Arc::default())
+    }
+
+    /// The same, reading what `catalogue` knows or learns.
+    #[must_use]
+    pub fn learning(log: Arc<dyn EventLog>, readers: Vec<Arc<dyn Follows>>, catalogue: Arc<Catalogue>) -> Arc<Self> {
         let partitions = usize::from(log.layout().partitions);
         let wanted = |reader: &Arc<dyn Follows>| {
             let kinds = codec::KINDS.iter().filter(|kind| reader.kinds().contains(&kind.name));
@@ -54,6 +90,7 @@ impl Follower {
         };
         Arc::new(Self {
             log,
+            catalogue,
             readers: readers.into_iter().map(|reader| (wanted(&reader), reader)).collect(),
             places: Mutex::new(vec![0; partitions]),
         })
@@ -104,7 +141,6 @@ impl Follower {
     }
 
     async fn read(&self, partition: Partition) -> Result<(), LogError> {
-        let catalogue = Catalogue::builtin();
         loop {
             let bounds = self.log.bounds(Topic::Journal, partition).await?;
             let from = self.place(partition).max(bounds.start);
@@ -114,18 +150,31 @@ impl Follower {
             let batch = self.log.read(Topic::Journal, partition, from, AT_ONCE).await?;
             let Some(next) = batch.next() else { return Ok(()) };
             for entry in batch.entries() {
-                // What this build cannot read is said by its processors.
-                if let Ok((schema, _)) = codec::unframe(&entry.value)
-                    && self.readers.iter().any(|(wanted, _)| wanted.contains(&schema))
-                    && let Ok(envelope) = codec::decode(&entry.value, &catalogue)
-                {
-                    let wants = |(wanted, _): &&(Vec<u32>, _)| wanted.contains(&schema);
-                    for (_, reader) in self.readers.iter().filter(wants) {
-                        reader.fact(&envelope);
-                    }
-                }
+                self.take(&entry.value).await;
             }
             self.known(partition, next);
+        }
+    }
+
+    async fn take(&self, value: &[u8]) {
+        let Ok((schema, _)) = codec::unframe(value) else { return };
+        let newer = if codec::KINDS.iter().any(|kind| kind.id == schema) {
+            None
+        } else {
+            // What this build cannot read is said by its processors.
+            if let Err(error) = told(&self.catalogue, value).await {
+                tracing::error!(%error, "a record is passed over: what is known may be older than it");
+            }
+            self.catalogue.kind(schema)
+        };
+        let wants = |(wanted, reader): &&(Vec<u32>, Arc<dyn Follows>)| {
+            wanted.contains(&schema) || newer.is_some_and(|newer| reader.kinds().contains(&newer))
+        };
+        let mut readers = self.readers.iter().filter(wants).peekable();
+        if readers.peek().is_some()
+            && let Ok(envelope) = codec::decode(value, &self.catalogue)
+        {
+            readers.for_each(|(_, reader)| reader.fact(&envelope));
         }
     }
 

@@ -225,7 +225,7 @@ async fn a_record_that_cannot_be_read_stops_its_partition_and_no_other() {
     let house = House::new();
     let views = house.views();
     house.facts(&beats(0, 3)).await;
-    let bad = house.append(Topic::Journal, vec![vec![0, 0, 0, 0, 99, 1]]).await;
+    let bad = house.append(Topic::Journal, vec![vec![0, 0, 0, 0, 1, 1]]).await;
     house.facts(&beats(3, 6)).await;
     let running = Running::start(&house.log, &views);
     running.reach(Topic::Journal, bad).await;
@@ -245,6 +245,35 @@ async fn a_record_that_cannot_be_read_stops_its_partition_and_no_other() {
         board.stopped().iter().map(|s| s.topic).collect::<Vec<_>>(),
         [Topic::Journal]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_schema_is_told_of_late_stops_its_partition_until_then() {
+    let house = House::new();
+    let views = house.views();
+    house.facts(&beats(0, 3)).await;
+    let newer = house.append(Topic::Journal, vec![vec![0, 0, 0, 0, 99]]).await;
+    house.facts(&beats(3, 6)).await;
+    let running = Running::start(&house.log, &views);
+    running.reach(Topic::Journal, newer).await;
+    let board = Arc::clone(&running.options.board);
+    let stopped = async {
+        while board.stopped().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, stopped).await.unwrap();
+    let ignorable = r#"{"type":"record","name":"BedMoved","namespace":"fajma","fajma.ignorable":true,"fields":[]}"#;
+    running.options.catalogue.learn(99, ignorable).unwrap();
+    running.reach(Topic::Journal, newer + 1).await;
+    let whole = async {
+        while heart_rates(&views).await.len() < 6 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, whole).await.unwrap();
+    assert!(board.stopped().is_empty());
+    running.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

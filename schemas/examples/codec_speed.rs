@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Another version: a field of another name, so that the record must be resolved.
     let older = serde_json::from_str::<serde_json::Value>(codec::newest("Reading").map_or("", |kind| kind.text))?;
     let older = older.to_string().replacen(r#""name":"epoch""#, r#""name":"era""#, 1);
-    let mut catalogue = Catalogue::builtin();
+    let catalogue = Catalogue::builtin();
     catalogue.learn(4_711, &older)?;
     bytes[1..5].copy_from_slice(&4_711_u32.to_be_bytes());
     measure("another version, read", || {

@@ -1,7 +1,8 @@
 //! Facts as bytes: Confluent framing (`0x00`, 4-byte schema id, big-endian), then the Avro record.
 //!
 //! Bytes of the newest version of a kind this build knows are read directly. Bytes of an older version, or of a newer
-//! one whose schema has been [learnt](Catalogue::learn), are resolved by Avro's rules first.
+//! one whose schema has been [learnt](Catalogue::learn), are resolved by Avro's rules first. Ids here are our own, the same
+//! in every log: where a registry's stand in stored bytes, the home of the log puts ours in their place.
 //!
 //! A schema that has been written never changes (`golden/` holds each version's form and bytes for ever): to change a
 //! kind, copy its `.avsc` under a new name, give it the next free id and version in [`KINDS`], below the older one, and
@@ -10,17 +11,14 @@
 //! Symbols of enums are the texts of the JSON form. Where a text is no Avro name (`1m`), the schema's symbol has an
 //! underscore before it (`_1m`); only the position is written, so the bytes do not show it.
 
-use std::collections::BTreeMap;
+mod catalogue;
 
-use apache_avro::Schema;
-use apache_avro::reader::datum::GenericDatumReader;
-use apache_avro::schema_compatibility::SchemaCompatibility;
-use apache_avro::writer::datum::GenericDatumWriter;
-use serde_json::Value as Json;
+pub use catalogue::Catalogue;
 
 use crate::avro::{self, Avro, Malformed};
 use crate::derived::{Derived, Outcome};
 use crate::journal::{Envelope, Fact};
+use crate::known::SchemaRecorded;
 use crate::refused::{Cutover, Rejection, Skip};
 
 /// One version of one kind of record.
@@ -83,6 +81,7 @@ kinds! {
     ASSIGNMENT_CHANGED = 35, "AssignmentChanged", 1, "assignment_changed";
     POLICY_CHANGED = 36, "PolicyChanged", 2, "policy_changed_2";
     PATIENT_RECORDED = 37, "PatientRecorded", 2, "patient_recorded_2";
+    SCHEMA_RECORDED = 40, "SchemaRecorded", 1, "schema_recorded";
     READING = 44, "Reading", 2, "reading_2";
     DEVICE_ALARM = 45, "DeviceAlarm", 2, "device_alarm_2";
     SENSOR_STATUS = 46, "SensorStatus", 2, "sensor_status_2";
@@ -119,158 +118,10 @@ pub enum DecodeError {
     },
 }
 
-/// What a schema id of someone else's means to us.
-#[derive(Debug)]
-enum Learnt {
-    /// The very schema that we write, under another id; or one whose bytes mean the same to us.
-    Same(u32),
-    /// Another version of a kind we write: how it was written, how we read it, and the id of the latter.
-    Version { schemas: Box<(Schema, Schema)>, ours: u32 },
-    /// A kind we do not know whose schema carries `"fajma.ignorable": true`.
-    Ignorable,
-    /// A kind we do not know.
-    Foreign(String),
-}
-
-/// The schemas that a reader knows beside the newest of this build.
-#[derive(Debug, Default)]
-pub struct Catalogue {
-    learnt: BTreeMap<u32, Learnt>,
-}
-
-impl Catalogue {
-    /// This build's own schemas, older versions included.
-    #[must_use]
-    pub fn builtin() -> Self {
-        let mut catalogue = Self::default();
-        for kind in KINDS.iter().filter(|k| newest(k.name).is_some_and(|n| n.id != k.id)) {
-            // A schema of our own always parses: the tests read every one.
-            let _ = catalogue.learn(kind.id, kind.text);
-        }
-        catalogue
-    }
-
-    /// Whether bytes with this id can be judged.
-    #[must_use]
-    pub fn knows(&self, id: u32) -> bool {
-        self.learnt.contains_key(&id) || KINDS.iter().any(|k| k.id == id)
-    }
-
-    /// Takes a schema in, under the id it has in the log's registry.
-    ///
-    /// # Errors
-    /// [`DecodeError::Unresolvable`] where the text is no Avro record schema, or one of a kind of ours that our newest
-    /// version cannot read.
-    pub fn learn(&mut self, id: u32, text: &str) -> Result<(), DecodeError> {
-        let unresolvable = |reason: String| DecodeError::Unresolvable { schema_id: id, reason };
-        let writer = Schema::parse_str(text).map_err(|e| unresolvable(e.to_string()))?;
-        let Schema::Record(record) = &writer else {
-            return Err(unresolvable("not a record".to_owned()));
-        };
-        let name = record.name.to_string();
-        let ignorable = record.attributes.get("fajma.ignorable").and_then(Json::as_bool);
-        let ours = name.strip_prefix("fajma.").and_then(newest);
-        let learnt = match (ours, ignorable) {
-            (Some(kind), _) => {
-                let reader = Schema::parse_str(kind.text).map_err(|e| unresolvable(e.to_string()))?;
-                if is_read_as_it_is(&writer.canonical_form(), &reader.canonical_form()) {
-                    Learnt::Same(kind.id)
-                } else {
-                    SchemaCompatibility::can_read(&writer, &reader).map_err(|e| unresolvable(e.to_string()))?;
-                    Learnt::Version {
-                        schemas: Box::new((writer, reader)),
-                        ours: kind.id,
-                    }
-                }
-            }
-            (None, Some(true)) => Learnt::Ignorable,
-            (None, _) => Learnt::Foreign(name),
-        };
-        self.learnt.insert(id, learnt);
-        Ok(())
-    }
-
-    /// The newest kind and body of framed bytes; `None` where the kind may be ignored.
-    fn resolve<'a>(&self, bytes: &'a [u8]) -> Result<(u32, Option<Body<'a>>), DecodeError> {
-        let (id, body) = unframe(bytes)?;
-        match self.learnt.get(&id) {
-            None if KINDS.iter().any(|k| k.id == id) => Ok((id, Some(Body::Direct(body)))),
-            None => Err(DecodeError::UnknownSchema(id)),
-            Some(Learnt::Ignorable) => Ok((id, None)),
-            Some(Learnt::Foreign(name)) => Err(DecodeError::UnknownKind(name.clone())),
-            Some(Learnt::Same(ours)) => Ok((*ours, Some(Body::Direct(body)))),
-            Some(Learnt::Version { schemas, ours }) => {
-                let resolved = resolve(&schemas.0, &schemas.1, body)
-                    .map_err(|reason| DecodeError::Unresolvable { schema_id: id, reason })?;
-                Ok((*ours, Some(Body::Resolved(resolved))))
-            }
-        }
-    }
-}
-
-/// Whether bytes of one schema are bytes of the other as well: forms are equal, but that enums of the reader may have more
-/// symbols after those of the writer. Resolving each of a log's older readings would slow down every replay.
-fn is_read_as_it_is(writer: &str, reader: &str) -> bool {
-    fn fits(writer: &Json, reader: &Json) -> bool {
-        match (writer, reader) {
-            (Json::Object(old), Json::Object(new)) => {
-                let fitting = |(name, value): (&String, &Json)| match (name.as_str(), value, new.get(name)) {
-                    ("symbols", Json::Array(old), Some(Json::Array(new))) => new.starts_with(old),
-                    (_, value, Some(new)) => fits(value, new),
-                    (_, _, None) => false,
-                };
-                old.len() == new.len() && old.iter().all(fitting)
-            }
-            (Json::Array(old), Json::Array(new)) => {
-                old.len() == new.len() && old.iter().zip(new).all(|(old, new)| fits(old, new))
-            }
-            (old, new) => old == new,
-        }
-    }
-    let form = |text: &str| serde_json::from_str::<Json>(text).ok();
-    writer == reader
-        || form(writer)
-            .zip(form(reader))
-            .is_some_and(|(old, new)| fits(&old, &new))
-}
-
-/// A record's bytes in the newest version: as they came, or rewritten.
-enum Body<'a> {
-    Direct(&'a [u8]),
-    Resolved(Vec<u8>),
-}
-
-impl std::ops::Deref for Body<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        match self {
-            Body::Direct(bytes) => bytes,
-            Body::Resolved(bytes) => bytes,
-        }
-    }
-}
-
 /// The newest version of a kind, by name without namespace.
 #[must_use]
 pub fn newest(name: &str) -> Option<&'static Kind> {
     KINDS.iter().rev().find(|k| k.name == name)
-}
-
-/// A record as `reader` would have written it.
-fn resolve(writer: &Schema, reader: &Schema, body: &[u8]) -> Result<Vec<u8>, String> {
-    let mut from = body;
-    let value = GenericDatumReader::builder(writer)
-        .reader_schema(reader)
-        .build()
-        .and_then(|datum| datum.read_value(&mut from))
-        .map_err(|e| e.to_string())?;
-    if !from.is_empty() {
-        return Err(Malformed::LeftOver(from.len()).to_string());
-    }
-    GenericDatumWriter::builder(reader)
-        .build()
-        .and_then(|datum| datum.write_value_to_vec(value))
-        .map_err(|e| e.to_string())
 }
 
 /// The schema id and the record of framed bytes.
@@ -511,6 +362,10 @@ impl Plain for Cutover {
     const SCHEMA: u32 = CUTOVER;
 }
 
+impl Plain for SchemaRecorded {
+    const SCHEMA: u32 = SCHEMA_RECORDED;
+}
+
 /// Appends a record that stands alone.
 pub fn encode_plain<T: Plain>(record: &T, out: &mut Vec<u8>) {
     frame(T::SCHEMA, out);
@@ -537,6 +392,8 @@ pub fn decode_plain<T: Plain>(bytes: &[u8], catalogue: &Catalogue) -> Result<Opt
 
 #[cfg(test)]
 mod tests {
+    use apache_avro::Schema;
+
     use super::*;
 
     #[test]
@@ -548,22 +405,5 @@ mod tests {
             };
             assert_eq!(record.name.to_string(), format!("fajma.{}", kind.name));
         }
-    }
-
-    #[test]
-    fn bytes_are_read_as_they_are_where_enums_have_only_gained_symbols_at_the_end() {
-        let form = |symbols: &str, field: &str| {
-            format!(r#"{{"fields":[{{"name":"{field}","type":{{"symbols":[{symbols}],"type":"enum"}}}}]}}"#)
-        };
-        for (writer, reader, as_it_is) in [
-            (form(r#""a""#, "f"), form(r#""a","b""#, "f"), true),
-            (form(r#""a","b""#, "f"), form(r#""a""#, "f"), false),
-            (form(r#""a""#, "f"), form(r#""b","a""#, "f"), false),
-            (form(r#""a""#, "f"), form(r#""a""#, "g"), false),
-        ] {
-            assert_eq!(is_read_as_it_is(&writer, &reader), as_it_is, "{writer} {reader}");
-        }
-        let catalogue = Catalogue::builtin();
-        assert!(matches!(catalogue.learnt.get(&_READING_1), Some(Learnt::Same(READING))));
     }
 }

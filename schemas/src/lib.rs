@@ -18,6 +18,7 @@ pub mod facts;
 pub mod ids;
 pub mod journal;
 pub mod json;
+pub mod known;
 pub mod limits;
 pub mod metric;
 pub mod partition;

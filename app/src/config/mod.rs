@@ -3,9 +3,11 @@
 //! Defaults < file < environment (`FAJMA_SECTION_OPTION`) < flags. What processors go by is not here: that is policy,
 //! a fact in the journal.
 
+mod brokers;
 mod issuer;
 mod layers;
 mod outside;
+mod registry;
 mod rooms;
 mod values;
 
@@ -17,6 +19,7 @@ use toml::Table;
 pub use issuer::Issuer;
 pub use layers::{ConfigError, NOT_OPTIONS, PREFIX};
 pub use outside::{Bridge, Raw, Reached};
+pub use registry::Registry;
 pub use rooms::{Data, Http, Intake, Log, Mqtt, Processors, Views};
 pub use values::{Off, Size, Time};
 
@@ -47,6 +50,8 @@ pub struct Config {
     pub tls: crate::tls::Tls,
     /// Whose tokens are good beside our own.
     pub issuer: Issuer,
+    /// The registry of schemas that other tools ask.
+    pub registry: Registry,
     /// The processors.
     pub processors: Processors,
     /// How failed roles come back.

@@ -8,7 +8,7 @@ use schemas::codec::Catalogue;
 use schemas::time::Span;
 use serde::Deserialize;
 
-use super::{Off, Size, Time};
+use super::{Off, Size, Time, brokers};
 
 /// Where things live.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -26,6 +26,26 @@ pub struct Data {
 pub struct Log {
     /// Where it is; empty for the data directory.
     pub url: String,
+    /// Whether brokers are spoken to over TLS.
+    pub tls: bool,
+    /// Who signs their certificates; empty for whom this machine trusts.
+    pub tls_ca: PathBuf,
+    /// Our own certificate, where they want one.
+    pub tls_certificate: PathBuf,
+    /// Its key.
+    pub tls_key: PathBuf,
+    /// How we say who we are; empty for not at all.
+    pub sasl: String,
+    /// Who we are.
+    pub user: String,
+    /// The file that holds the password.
+    pub password_file: PathBuf,
+    /// The file that holds the token.
+    pub token_file: PathBuf,
+    /// Who gives it; empty where somebody else puts it into the file.
+    pub token_url: String,
+    /// What it is to be good for.
+    pub token_scope: String,
     /// Partitions of a new log.
     pub partitions: u16,
     /// The largest record.
@@ -196,6 +216,8 @@ pub struct Processors {
     pub checkpoint_records: usize,
     /// How long few records gather for processors that nobody is waiting for.
     pub gather: Time,
+    /// How long an owner may be silent before a standby speaks.
+    pub standby_after: Time,
     /// How far what nobody is waiting for stands behind doors and alerts, as `nice` has it.
     pub niceness: u8,
     /// Records read at once, per task.
@@ -208,7 +230,7 @@ impl Log {
     /// As Kafka is reached, where the log is there.
     ///
     /// # Errors
-    /// What is wrong with the address.
+    /// What is wrong with the address, or with what goes with it.
     pub fn kafka(&self) -> Result<Option<eventlog::kafka::Options>, String> {
         if self.url.is_empty() {
             return Ok(None);
@@ -219,6 +241,7 @@ impl Log {
             max_record_bytes: self.record.bytes(),
             tail_bytes: self.cache.bytes() / 16,
             history_bytes: self.cache.bytes(),
+            access: brokers::access(self)?,
             ..options
         }))
     }
@@ -381,6 +404,7 @@ impl Processors {
             },
             tick: true,
             alone: false,
+            standby: false,
             catalogue,
             board: processors::runner::Board::default(),
             behind: None,
@@ -440,7 +464,7 @@ mod tests {
             }
         }
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             raw.sources(None).ok(),
             bridge.broker().ok(),
             config.log.kafka(),
@@ -453,14 +477,19 @@ mod tests {
             config.http.server(config.shutdown.drain),
             config.mqtt.limits(config.shutdown.drain),
             config.processors.options(catalogue),
-            config.processors.niceness,
+            (config.processors.niceness, config.processors.standby_after),
         )
     }
 
     #[test]
     fn every_option_of_a_room_reaches_it() {
         let defaults: toml::Table = crate::config::DEFAULTS.parse().unwrap();
-        let usual = given(&Config::load(Sources::default()).unwrap());
+        let elsewhere = ("FAJMA_LOG_URL".to_owned(), "kafka://broker".to_owned());
+        let usual = Sources {
+            environment: vec![elsewhere.clone()],
+            ..Sources::default()
+        };
+        let usual = given(&Config::load(usual).unwrap());
         let mut seen = 0;
         for section in ["log", "views", "intake", "http", "mqtt", "raw", "bridge", "processors"] {
             for (name, value) in defaults[section].as_table().unwrap() {
@@ -471,6 +500,7 @@ mod tests {
                 // Another value of the same kind.
                 let other = match value {
                     toml::Value::Integer(n) => format!("{}", n + 1),
+                    toml::Value::Boolean(on) => format!("{}", !on),
                     toml::Value::String(text) if crate::config::Time::parse(text).is_ok() => "7s".to_owned(),
                     _ => "2MiB".to_owned(),
                 };
@@ -484,7 +514,7 @@ mod tests {
                 };
                 let variable = format!("FAJMA_{}_{}", section.to_uppercase(), name.to_uppercase());
                 let changed = Config::load(Sources {
-                    environment: vec![(variable.clone(), other.clone())],
+                    environment: vec![elsewhere.clone(), (variable.clone(), other.clone())],
                     ..Sources::default()
                 });
                 assert_ne!(given(&changed.unwrap()), usual, "{variable}={other}");

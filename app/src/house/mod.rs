@@ -11,6 +11,7 @@ mod rebuild;
 mod replay;
 mod revoke;
 mod skip;
+pub mod told;
 mod verify;
 
 use std::sync::Arc;
@@ -27,11 +28,13 @@ use schemas::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::broker_token;
 use crate::config::Config;
 use crate::control::Request;
 use crate::failure::Failure;
 use dir::DataDir;
 use gate::Gate;
+use told::Told;
 
 /// A data directory, opened.
 #[derive(Debug, Clone)]
@@ -105,6 +108,7 @@ impl House {
         let kafka = match config.log.kafka().map_err(Failure::WrongUse)? {
             None => None,
             Some(options) => {
+                broker_token::begin(config).await?;
                 let opened = Kafka::open(options).await;
                 Some(opened.map_err(|e| Failure::because(format_args!("the log at {}", config.log.url), e))?)
             }
@@ -118,21 +122,25 @@ impl House {
                 (log, standing)
             }
         };
-        let policy = Arc::new(policy::Keeper::new(Arc::clone(&log), dir.path()));
-        Ok(Self {
+        let catalogue = Arc::new(Catalogue::builtin());
+        let keeper = policy::Keeper::new(Arc::clone(&log), Arc::clone(&catalogue), dir.path());
+        let house = Self {
             dir,
             log,
-            catalogue: Arc::new(Catalogue::builtin()),
+            catalogue,
             clock,
             standing,
             kafka,
             database: config.views.database().map_err(Failure::WrongUse)?,
             views_options: config.views.options(),
             served: None,
-            policy,
+            policy: Arc::new(keeper),
             own: Arc::default(),
             busy: Arc::default(),
-        })
+        };
+        let learnt = house.learn(&mut Told::default()).await;
+        learnt.map_err(|e| Failure::because("fajma.control", e))?;
+        Ok(house)
     }
 
     /// Whether anything may be recorded here.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use eventlog::follow;
 use eventlog::{Append, EventLog, Limit, LogError, Offset, Topic};
 use schemas::codec::{self, Catalogue};
 use schemas::facts::PolicyChanged;
@@ -29,6 +30,7 @@ const NOTE_EVERY: Offset = 100_000;
 #[derive(Debug)]
 pub struct Keeper {
     log: Arc<dyn EventLog>,
+    catalogue: Arc<Catalogue>,
     note: PathBuf,
     read: Mutex<Read>,
     shown: watch::Sender<Arc<Policy>>,
@@ -52,9 +54,10 @@ struct Note {
 impl Keeper {
     /// Reads nothing yet.
     #[must_use]
-    pub fn new(log: Arc<dyn EventLog>, dir: &Path) -> Self {
+    pub fn new(log: Arc<dyn EventLog>, catalogue: Arc<Catalogue>, dir: &Path) -> Self {
         Self {
             log,
+            catalogue,
             note: dir.join("policy.note"),
             read: Mutex::default(),
             shown: watch::Sender::new(Arc::new(Policy::standard())),
@@ -80,15 +83,14 @@ impl Keeper {
             *read = note;
             self.show(&read);
         }
-        let catalogue = Catalogue::builtin();
         while read.next < end {
             let start = self.log.bounds(Topic::Journal, WATCHED).await?.start;
             let from = read.next.max(start);
             let batch = self.log.read(Topic::Journal, WATCHED, from, Limit::default()).await?;
             let Some(next) = batch.next() else { break };
             for entry in batch.entries() {
-                if codec::unframe(&entry.value).is_ok_and(|(id, _)| is_policy(id))
-                    && let Ok(envelope) = codec::decode(&entry.value, &catalogue)
+                if self.is_policy(&entry.value).await
+                    && let Ok(envelope) = codec::decode(&entry.value, &self.catalogue)
                     && let Fact::PolicyChanged(changed) = envelope.fact
                 {
                     read.policy = Some(changed.policy);
@@ -99,6 +101,13 @@ impl Keeper {
         }
         self.write_down(&mut read, false);
         Ok(read.policy.clone())
+    }
+
+    async fn is_policy(&self, value: &[u8]) -> bool {
+        if let Err(error) = follow::told(&self.catalogue, value).await {
+            tracing::error!(%error, "a record is passed over: the policy shown may be older than it");
+        }
+        codec::unframe(value).is_ok_and(|(id, _)| self.catalogue.kind(id) == Some("PolicyChanged"))
     }
 
     /// Follows the journal until `stop`.
@@ -167,12 +176,6 @@ impl Keeper {
 }
 
 /// Whether a schema is one of the policy's: only those records are decoded.
-fn is_policy(schema: u32) -> bool {
-    codec::KINDS
-        .iter()
-        .any(|kind| kind.id == schema && kind.name == "PolicyChanged")
-}
-
 /// Records a policy in every partition.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use eventlog::{Clock, EventLog, LogError, Topic};
 use ingest::{Commands, Context, Intake, Outcome, Roster};
 use projections::query::{self, MOST, Paging, RejectedRow};
 use projections::store::{ViewError, ViewStore};
+use schemas::codec::Catalogue;
 use schemas::facts::CommandIssued;
 use schemas::ids::{Key, PatientId, SensorId};
 use schemas::journal::Envelope;
@@ -37,7 +38,7 @@ pub(super) enum NotKnown {
 
 impl Known {
     /// Knows nothing yet.
-    pub(super) fn new(log: &Arc<dyn EventLog>, clock: &Arc<dyn Clock>) -> Self {
+    pub(super) fn new(log: &Arc<dyn EventLog>, clock: &Arc<dyn Clock>, catalogue: &Arc<Catalogue>) -> Self {
         let teams = CareTeams::new(Arc::clone(clock));
         let (revoked, roster): (Arc<Revoked>, Arc<Roster>) = Default::default();
         let commands: Arc<Commands> = Arc::default();
@@ -48,7 +49,7 @@ impl Known {
             Arc::clone(&commands) as _,
         ];
         Self {
-            follower: Follower::new(Arc::clone(log), readers),
+            follower: Follower::learning(Arc::clone(log), readers, Arc::clone(catalogue)),
             teams,
             revoked,
             roster,

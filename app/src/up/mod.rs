@@ -14,6 +14,7 @@ mod no_views;
 pub mod notify;
 pub mod operations;
 mod outside;
+mod registry;
 mod roles;
 mod run;
 mod share;
@@ -78,6 +79,8 @@ pub struct Duties {
     pub ingest: bool,
     /// The processors.
     pub process: bool,
+    /// The processors, silent as long as those of other processes speak.
+    pub standby: bool,
     /// The projection of views.
     pub project: bool,
     /// What people and their programs ask.
@@ -89,6 +92,7 @@ impl Duties {
     pub const ALL: Self = Self {
         ingest: true,
         process: true,
+        standby: false,
         project: true,
         serve: true,
     };
@@ -96,6 +100,7 @@ impl Duties {
     pub const NONE: Self = Self {
         ingest: false,
         process: false,
+        standby: false,
         project: false,
         serve: false,
     };
@@ -119,6 +124,8 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     let mut house = House::open(config).await?;
     house.serving()?;
     let keys = Arc::new(keys(config, &house, duties)?);
+    let registry = registry::Registry::of(&config.registry, house.kafka.is_some())?;
+    let told = registry::begin(&house, registry.as_ref()).await?;
     begin(&house, duties).await?;
     let behind = Behind::start(config.processors.niceness)?;
     if duties.project || duties.serve {
@@ -131,7 +138,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         house.served = Some(Served { views, gate, registry });
     }
 
-    let known = Known::new(&house.log, &house.clock);
+    let known = Known::new(&house.log, &house.clock, &house.catalogue);
     let views = house.served.as_ref().map(|served| served.views.store());
     if duties.ingest || duties.serve {
         let begun = known.begin(&*house.log, views.as_deref()).await;
@@ -158,13 +165,15 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     processing.behind = Some(behind.handle().clone());
     // The data directory is locked: this process has its log to itself.
     processing.alone = house.kafka.is_none();
+    processing.standby = duties.standby;
     let projecting = config.views.projection(Arc::clone(&house.catalogue));
-    let intake = Intake::new(
+    let intake = Intake::learning(
         Arc::clone(&house.log),
         Arc::clone(&house.clock),
         house.policy.in_force(),
         Arc::clone(&known.roster),
         config.intake.limits(),
+        Arc::clone(&house.catalogue),
     );
     if duties.ingest {
         intake
@@ -189,7 +198,8 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         roles: &roles,
         behind: behind.handle(),
     };
-    let inside = start_roles(&within, (&running, &intake, &known, issuer), processing, projecting)?;
+    let mut inside = start_roles(&within, (&running, &intake, &known, issuer), processing, projecting)?;
+    roles::learn_schemas(&mut inside.0, &house, (told, registry), &inside.1);
     let doors = CancellationToken::new();
     let api = api_state(
         &house,

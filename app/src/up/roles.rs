@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::token::Issuer;
+use eventlog::EventLog;
+use eventlog::kafka::Standby;
 use ingest::{Intake, ticker};
 use schemas::facts::TickedBy;
 use tokio_util::sync::CancellationToken;
@@ -10,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::Inside;
 use super::known::Known;
 use super::operations::Running;
+use super::registry::Registry;
 use super::share::{self, Work};
 use super::supervisor::Supervisor;
 use crate::control;
 use crate::failure::Failure;
+use crate::house::told::Told;
 use crate::house::{House, Served};
 
 /// Starts the roles that are among the duties, and what every process has.
@@ -27,7 +31,10 @@ pub(super) fn start_roles(
     let stop = CancellationToken::new();
     let mut supervisor = Supervisor::new(inside.config.supervisor.clone(), Arc::clone(inside.roles));
     if duties.process {
-        process(&mut supervisor, house, processing, &stop);
+        process(&mut supervisor, house, processing.clone(), &stop);
+    }
+    if duties.standby {
+        stand_by(&mut supervisor, inside, processing, &stop)?;
     }
     if duties.ingest {
         tick(&mut supervisor, house, &stop);
@@ -74,6 +81,30 @@ pub(super) fn start_roles(
     Ok((supervisor, stop))
 }
 
+/// What the log and a registry say of schemas.
+pub(super) fn learn_schemas(
+    supervisor: &mut Supervisor,
+    house: &House,
+    (told, registry): (Told, Option<Registry>),
+    stop: &CancellationToken,
+) {
+    let (ours, until) = (house.clone(), stop.clone());
+    supervisor.start("schemas", stop.clone(), move || {
+        let (house, told, until) = (ours.clone(), told.clone(), until.clone());
+        async move { house.keep_learning(told, until).await.map_err(|e| e.to_string()) }
+    });
+    if let Some(registry) = registry.map(Arc::new) {
+        let (house, until) = (house.clone(), stop.clone());
+        supervisor.start("registry", stop.clone(), move || {
+            let (registry, house, until) = (Arc::clone(&registry), house.clone(), until.clone());
+            async move {
+                registry.keep(&house, until).await;
+                Ok(())
+            }
+        });
+    }
+}
+
 fn process(supervisor: &mut Supervisor, house: &House, options: processors::runner::Options, stop: &CancellationToken) {
     let (house, until) = (house.clone(), stop.clone());
     supervisor.start("process", stop.clone(), move || {
@@ -92,6 +123,28 @@ fn process(supervisor: &mut Supervisor, house: &House, options: processors::runn
         });
         share::run("process", house.kafka.clone(), work, until.child_token())
     });
+}
+
+/// Works on every partition, and says nothing of it as long as others do.
+fn stand_by(
+    supervisor: &mut Supervisor,
+    inside: &Inside<'_>,
+    options: processors::runner::Options,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let kafka = inside.house.kafka.clone();
+    let kafka =
+        kafka.ok_or_else(|| Failure::WrongUse("--standby is for a log that others share (log.url)".to_owned()))?;
+    let log: Arc<dyn EventLog> = Arc::new(Standby::new(kafka, inside.config.processors.standby_after.0));
+    let (clock, until) = (Arc::clone(&inside.house.clock), stop.clone());
+    supervisor.start("standby", stop.clone(), move || {
+        let (log, clock, options, until) = (Arc::clone(&log), Arc::clone(&clock), options.clone(), until.clone());
+        async move {
+            let run = processors::runner::run(log, clock, options, until).await;
+            run.map_err(|e| e.to_string())
+        }
+    });
+    Ok(())
 }
 
 fn tick(supervisor: &mut Supervisor, house: &House, stop: &CancellationToken) {

@@ -2,6 +2,7 @@
 
 mod assignments;
 mod bad_messages;
+mod broker_token;
 mod care;
 mod commands;
 mod consultation_recorded;
@@ -18,5 +19,6 @@ mod pace;
 mod patients;
 mod readme;
 mod recorded;
+mod schemas;
 mod secured;
 mod tokens;

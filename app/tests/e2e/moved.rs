@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::client;
-use app::house::dir::DataDir;
 use eventlog::embedded::{Embedded, Options};
 use eventlog::kafka::Kafka;
 use eventlog::{Append, EventLog, LogError, SystemClock, Topic};
@@ -285,8 +284,12 @@ async fn heavy(dir: &TempDir, records: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_that_is_killed_is_run_again_and_nothing_starts_on_half_of_it() {
     let (old, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    heavy(&old, 200_000).await;
     let (from, to) = (old.path().display().to_string(), place(next.path()));
+    if !to.starts_with("kafka") {
+        println!("NOT RUN: a move to Kafka that is killed (make test-engines); to a directory, see eventlog's tests");
+        return;
+    }
+    heavy(&old, 200_000).await;
     let mut halves = 0;
     for pause in [0, 150, 400, 900, 1_600] {
         let mut running = Command::new(env!("CARGO_BIN_EXE_fajma"))
@@ -298,23 +301,19 @@ async fn a_move_that_is_killed_is_run_again_and_nothing_starts_on_half_of_it() {
             .spawn()
             .unwrap();
         let began = tokio::time::Instant::now();
-        while running.try_wait().unwrap().is_none() && !arriving(next.path(), true).await {
+        while running.try_wait().unwrap().is_none() && !arriving(next.path()).await {
             assert!(began.elapsed() < PATIENCE, "nothing arrives");
         }
         // Not waiting for anything: each time it is killed elsewhere.
         tokio::time::sleep(Duration::from_millis(pause)).await;
         running.kill().unwrap();
         running.wait().unwrap();
-        if !arriving(next.path(), false).await {
+        if !arriving(next.path()).await {
             break;
         }
         halves += 1;
         let local = next.path().join("local").display().to_string();
-        let there = if to.starts_with("kafka") {
-            ["--data", &local, "--log", &to]
-        } else {
-            ["--data", &to, "--log", ""]
-        };
+        let there = ["--data", &local, "--log", &to];
         let (status, _, why) = fajma(&[&["up", "--listen", "127.0.0.1:0", "--mqtt", ""], &there[..]].concat());
         assert!(
             status == Some(1) && why.contains("run the same fajma migrate again"),
@@ -328,14 +327,8 @@ async fn a_move_that_is_killed_is_run_again_and_nothing_starts_on_half_of_it() {
     assert_eq!(told["records"], 200_000, "nothing is doubled, nothing is left out");
 }
 
-/// Whether half a log stands there. While somebody works on a directory only its size tells.
-async fn arriving(dir: &Path, worked_on: bool) -> bool {
-    if let Some(kafka) = config(dir).log.kafka().unwrap() {
-        return matches!(Kafka::open(kafka).await, Err(LogError::Elsewhere(_)));
-    }
-    if DataDir::new(dir).used() < 2 << 20 {
-        return false;
-    }
-    let open = || Embedded::open(&dir.join("log"), config_alone(dir).log.options(), Arc::new(SystemClock));
-    worked_on || matches!(open(), Err(LogError::Elsewhere(_)))
+/// Whether half a log stands there.
+async fn arriving(dir: &Path) -> bool {
+    let kafka = config(dir).log.kafka().unwrap().unwrap();
+    matches!(Kafka::open(kafka).await, Err(LogError::Elsewhere(_)))
 }

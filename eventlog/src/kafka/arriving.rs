@@ -10,17 +10,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use schemas::avro::Avro;
 use schemas::codec::{self, Catalogue};
 
 use super::lineage::{self, Lineage, NO_TOPIC};
 use super::produce::{Message, Sender};
-use super::{Kafka, Options, blocking, failed, progress, states, topics, watermarks};
+use super::{Kafka, Options, blocking, contact, failed, progress, states, topics, watermarks};
 use crate::moving::{self, Carriable, Saved};
 use crate::{Entry, Layout, LogError, Offset, Partition, Standing, Topic};
 
+/// Whose word it is how far everything had come: nobody's who still speaks.
+const CARRIED: [u8; 8] = [0; 8];
 /// So many empty records are put at once.
 const EMPTY_AT_ONCE: Offset = 200_000;
 
@@ -81,7 +82,7 @@ impl Arriving {
         lineage.topic = made.journal.unwrap_or(NO_TOPIC);
         lineage::write(&options, &lineage, options.replication).await?;
         Ok(Arc::new(Self {
-            sender: Sender::open(&options.carrier())?,
+            sender: Sender::open(&options.access, options.carrier())?,
             options,
             layout,
             catalogue: Catalogue::builtin(),
@@ -139,7 +140,7 @@ impl Arriving {
 async fn empty(options: &Options, there: Vec<(String, i32)>) -> Result<(), LogError> {
     let options = options.clone();
     blocking(move || {
-        let client: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
+        let client = contact::reader(&options, options.consumer())?;
         for (name, partitions) in there.into_iter().filter(|(name, _)| *name != options.progress()) {
             for partition in 0..Partition::try_from(partitions).unwrap_or(Partition::MAX) {
                 let (_, end) = watermarks(&client, &name, partition, options.timeout).map_err(|e| failed(&e))?;
@@ -192,6 +193,7 @@ impl moving::Arriving for Arriving {
             value: Some(&entry.value),
             origin: origins.get(n).and_then(Option::as_deref),
             appended_at: Some(entry.appended_at),
+            schema: None,
         });
         self.send((topic, partition), messages).await
     }
@@ -217,7 +219,7 @@ impl moving::Arriving for Arriving {
             let last = Message::of(&topic, partition, &key, &position);
             self.sender.send(std::iter::once(last)).await?;
         }
-        let (topic, reached) = (self.options.progress(), progress::pack(journal, saved.reached));
+        let (topic, reached) = (self.options.progress(), progress::pack(journal, saved.reached, CARRIED));
         let told = Message::of(&topic, partition, output.name().as_bytes(), &reached);
         self.sender.send(std::iter::once(told)).await.map(drop)
     }

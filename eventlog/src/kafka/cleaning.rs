@@ -118,6 +118,7 @@ pub(super) async fn clean(inner: &Inner, output: Topic, partition: Partition) ->
             value: None,
             origin: None,
             appended_at: None,
+            schema: None,
         });
         inner.conclusions.now()?.send(gone).await?;
     }

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::contact::{self, Reader};
 use super::tail::{cut, entry, size};
 use super::{Options, blocking, failed};
 use crate::{Batch, Entry, Limit, LogError, Offset, Partition, Topic};
@@ -49,7 +50,7 @@ struct Kept {
 
 /// A client and where it stands.
 struct Client {
-    consumer: BaseConsumer,
+    consumer: Reader,
     /// The partition it is on.
     on: Option<At>,
     /// What it reads next, where that is known.
@@ -156,7 +157,7 @@ impl History {
         match there.or_else(near).or_else(|| (clients.len() >= CLIENTS).then_some(0)) {
             Some(which) => Ok(clients.remove(which)),
             None => Ok(Client {
-                consumer: self.options.rereader().create().map_err(|e| failed(&e))?,
+                consumer: contact::reader(&self.options, self.options.rereader())?,
                 on: None,
                 next: None,
                 used: Instant::now(),
@@ -179,10 +180,9 @@ impl History {
 impl Client {
     fn read(&mut self, topic: &str, at: At, from: Offset, patience: Duration) -> Result<Vec<Entry>, KafkaError> {
         self.used = Instant::now();
-        if self.on != Some(at) || self.next != Some(from) {
-            let mut there = TopicPartitionList::new();
-            there.add_partition_offset(topic, i32::from(at.1), rdkafka::Offset::Offset(from))?;
-            self.consumer.assign(&there)?;
+        let mut goes_on = self.on == Some(at) && self.next == Some(from);
+        if !goes_on {
+            self.stand(topic, at.1, from)?;
         }
         (self.on, self.next) = (Some(at), None);
         let (mut entries, mut bytes): (Vec<Entry>, usize) = (Vec::new(), 0);
@@ -202,7 +202,13 @@ impl Client {
                         entries.push(entry);
                     }
                 }
+                Some(Err(KafkaError::PartitionEOF(_))) if goes_on && entries.is_empty() => {
+                    // Told when the last piece was read: what we are asked for has come since.
+                    goes_on = false;
+                    self.stand(topic, at.1, from)?;
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(error)) if contact::passes(&error) => {}
                 Some(Err(error)) => return Err(error),
                 None if entries.is_empty() => {
                     return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
@@ -212,6 +218,12 @@ impl Client {
         }
         self.next = entries.last().map(|last| last.offset + 1);
         Ok(entries)
+    }
+
+    fn stand(&self, topic: &str, partition: Partition, from: Offset) -> Result<(), KafkaError> {
+        let mut there = TopicPartitionList::new();
+        there.add_partition_offset(topic, i32::from(partition), rdkafka::Offset::Offset(from))?;
+        self.consumer.assign(&there)
     }
 }
 

@@ -5,7 +5,7 @@
 //! said here.
 
 use rdkafka::admin::{NewTopic, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -14,6 +14,7 @@ use schemas::derived::Incarnation;
 use schemas::ids::EventId;
 use tokio::time::Instant;
 
+use super::contact::Reader;
 use super::produce::{Message, Sender};
 use super::{Options, failed, topics, watermarks};
 use crate::{LogError, Standing};
@@ -66,7 +67,7 @@ impl Lineage {
 }
 
 /// What was said last. The topic is there.
-pub(super) fn read(client: &BaseConsumer, options: &Options) -> Result<Option<Lineage>, LogError> {
+pub(super) fn read(client: &Reader, options: &Options) -> Result<Option<Lineage>, LogError> {
     let topic = options.lineage();
     let (start, end) = watermarks(client, &topic, 0, options.timeout).map_err(|e| failed(&e))?;
     if start == end {
@@ -105,7 +106,7 @@ pub(super) async fn write(options: &Options, lineage: &Lineage, replication: u8)
     }
     let text = lineage.text();
     let message = Message::of(&name, 0, KEY, text.as_bytes());
-    let sender = Sender::open(&options.producer())?;
+    let sender = Sender::open(&options.access, options.producer())?;
     sender.send(std::iter::once(message)).await.map(drop)
 }
 

@@ -3,16 +3,22 @@
 //! [`produce`] writes and waits for the brokers' word, [`tail`] keeps what has just come for everyone who follows,
 //! [`history`] reads what is older, [`place`] is a processor's place by the origin rule ([`crate::origin`]): outputs,
 //! then states, then the position, each durable before the next. [`progress`] tells every process how far places have
-//! come. [`topics`] makes and checks topics. [`raw`] reads topics that others fill.
+//! come. [`topics`] makes and checks topics. [`access`] is how brokers know us and we know them, [`contact`] what all
+//! clients have in common. [`frames`] puts a registry's ids into what is stored, and ours into what is read; [`standby`] computes what others
+//! say and is silent until they are. [`raw`] reads topics that others fill.
 //!
 //! Threads of the client library do the network; what waits for them does so in threads that may block.
 
+mod access;
 mod arriving;
 mod carried;
 mod cleaning;
+mod contact;
+mod frames;
 mod history;
 mod lineage;
 mod mirror;
+mod native;
 mod options;
 mod place;
 mod produce;
@@ -20,31 +26,36 @@ mod progress;
 mod pulse;
 mod raw;
 mod share;
+mod standby;
 mod states;
 mod tail;
-mod topic_id;
+mod token;
 mod topics;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::util::Timeout;
 use schemas::time::Timestamp;
 
+pub use access::{Access, Mechanism, Sasl, Tls};
 pub use arriving::Arriving;
 pub use options::Options;
 pub use raw::{Outside, RawGroup};
 pub use share::Share;
+pub use standby::Standby;
 pub use topics::{Drift, apply};
 
 use crate::{
     Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Standing, Topic, Workspace,
 };
+use contact::Reader;
+use frames::Frames;
 use history::History;
 use produce::{Message, Senders};
 use progress::Progress;
@@ -69,9 +80,10 @@ struct Inner {
     tails: Tails,
     history: History,
     /// Asks the brokers: watermarks, moments.
-    asking: Arc<BaseConsumer>,
+    asking: Arc<Reader>,
     progress: Arc<Progress>,
     pulse: Pulse,
+    frames: Frames,
 }
 
 impl std::fmt::Debug for Kafka {
@@ -98,22 +110,30 @@ impl Kafka {
 
     async fn connect(options: Options, found: &Found) -> Result<Arc<Self>, LogError> {
         let layout = found.layout(&options)?;
-        let asking: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
-        let appends = Arc::new(Senders::open(options.producer())?);
+        let asking = Arc::new(contact::reader(&options, options.consumer())?);
+        contact::keep(&asking);
+        let appends = Arc::new(Senders::open(&options, options.producer())?);
         let standing = Arc::new(RwLock::new(found.standing()));
         let inner = Inner {
             progress: Progress::open(&options, layout, Arc::clone(&appends), Arc::clone(&standing)).await?,
             appends,
             pulse: Pulse::new(),
-            conclusions: Senders::open(options.conclusions())?,
+            frames: Frames::default(),
+            conclusions: Senders::open(&options, options.conclusions())?,
             tails: Tails::start(&options)?,
             history: History::new(&options)?,
-            asking: Arc::new(asking),
+            asking,
             layout,
             standing,
             options,
         };
         Ok(Arc::new(Self(Arc::new(inner))))
+    }
+
+    /// Stores records under the ids that a registry of schemas gave, by our own; those that are not named, under ours.
+    /// What is read is the same either way.
+    pub fn frame_by(&self, ids: BTreeMap<u32, u32>) {
+        self.0.frames.use_ids(ids);
     }
 
     /// Lets go of saved states that nobody will read again; also done from time to time by whoever holds the place.
@@ -154,7 +174,7 @@ impl Inner {
     /// Asks the brokers, where nobody else is kept waiting.
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&BaseConsumer) -> Result<T, KafkaError> + Send + 'static,
+        question: impl FnOnce(&Reader) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, LogError> {
         let asking = Arc::clone(&self.asking);
         blocking(move || question(&asking).map_err(|e| failed(&e))).await
@@ -204,13 +224,19 @@ impl EventLog for Kafka {
             inner.check_size(&record.key, &record.value)?;
         }
         let name = inner.options.topic(topic);
-        let messages = records.iter().map(|record| Message {
+        let ids = inner.frames.ids();
+        let framed: Vec<_> = records
+            .iter()
+            .map(|record| frames::outward(&ids, &record.value))
+            .collect();
+        let messages = records.iter().zip(&framed).map(|(record, framed)| Message {
             topic: &name,
             partition: record.partition,
             key: &record.key,
-            value: Some(&record.value),
+            value: Some(framed.as_ref().map_or(&record.value, |framed| &framed.value)),
             origin: None,
             appended_at: None,
+            schema: framed.as_ref().map(|framed| &framed.schema[..]),
         });
         let offsets = inner.appends.now()?.send(messages).await?;
         let partitions: BTreeSet<Partition> = records.iter().map(|record| record.partition).collect();
@@ -304,7 +330,7 @@ impl EventLog for Kafka {
 
 /// What can be read of a partition, as its leader says.
 fn watermarks(
-    client: &BaseConsumer,
+    client: &Reader,
     topic: &str,
     partition: Partition,
     timeout: Duration,
@@ -314,7 +340,7 @@ fn watermarks(
     })
 }
 
-/// Asks again while a partition changes its leader, or has just been made and has none yet.
+/// Asks again while a partition changes its leader, or has just been made and has none yet, and while a token is renewed.
 fn patiently<T>(timeout: Duration, mut question: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
     use RDKafkaErrorCode as Code;
     let began = tokio::time::Instant::now();
@@ -324,7 +350,12 @@ fn patiently<T>(timeout: Duration, mut question: impl FnMut() -> Result<T, Kafka
                 if began.elapsed() < timeout
                     && matches!(
                         error.rdkafka_error_code(),
-                        Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::UnknownTopicOrPartition)
+                        Some(
+                            Code::NotLeaderForPartition
+                                | Code::LeaderNotAvailable
+                                | Code::UnknownTopicOrPartition
+                                | Code::Authentication
+                        )
                     ) =>
             {
                 std::thread::sleep(Duration::from_millis(50));

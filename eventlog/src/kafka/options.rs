@@ -1,10 +1,10 @@
 //! How Kafka is reached, and every setting of its client with the reason for it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use super::access::Access;
 use crate::Topic;
 
 /// How the log is reached and used.
@@ -33,8 +33,8 @@ pub struct Options {
     /// How long a writer of states has been silent when copies of its states that others have overtaken may go, and how
     /// old a removed state is when it goes whole.
     pub silent_after: Duration,
-    /// Settings of the client beside ours, such as `security.protocol`.
-    pub settings: BTreeMap<String, String>,
+    /// How brokers know us and we know them.
+    pub access: Access,
 }
 
 impl Default for Options {
@@ -51,7 +51,7 @@ impl Default for Options {
             tail_bytes: 8 << 20,
             history_bytes: 64 << 20,
             silent_after: Duration::from_secs(7 * 24 * 3600),
-            settings: BTreeMap::new(),
+            access: Access::default(),
         }
     }
 }
@@ -117,9 +117,6 @@ impl Options {
             .set("socket.nagle.disable", "true")
             .set("socket.keepalive.enable", "true")
             .set("log.connection.close", "false");
-        for (name, value) in &self.settings {
-            config.set(name, value);
-        }
         config
     }
 

@@ -10,7 +10,7 @@ use schemas::derived::Origin;
 use smol_str::SmolStr;
 
 use super::produce::{Message, Sender};
-use super::{Inner, cleaning, states};
+use super::{Inner, cleaning, frames, states};
 use crate::origin::Restore;
 use crate::{
     Checkpoint, Limit, LogError, MemoryShelf, Offset, Output, Partition, Reached, Saving, Shelf, Stored, Topic, Work,
@@ -117,9 +117,46 @@ pub(super) async fn last_origin(
 }
 
 impl Place {
+    pub(super) const fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(super) const fn states(&self) -> &MemoryShelf {
+        &self.states
+    }
+
+    /// Somebody else wrote a conclusion.
+    pub(super) fn heard(&mut self, origin: Origin) {
+        if self.last.as_ref().is_none_or(|last| origin > *last) {
+            self.last = Some(origin);
+        }
+    }
+
+    /// Holds a checkpoint without saving it.
+    pub(super) fn keep(&mut self, checkpoint: Checkpoint) {
+        (self.position, self.context) = (checkpoint.position, checkpoint.context);
+        shelve(&self.states, checkpoint.states, checkpoint.position);
+    }
+
+    /// Whether something may still be committed.
+    pub(super) fn check(&mut self, work: &Work) -> Result<(), LogError> {
+        check::unbroken(self.broken)?;
+        if self.inner.pulse.feel() != self.away {
+            // Who took over has long gone on, and may have let go of what keeps our word harmless.
+            self.broken = true;
+            return Err(LogError::Unavailable("this process stood still for long".to_owned()));
+        }
+        work.check(self.inner.layout.incarnation, |key, value| {
+            self.inner.check_size(key, value)
+        })
+    }
+
+    /// From now on nothing may be committed: the place is to be claimed again.
+    pub(super) const fn give_up(&mut self) {
+        self.broken = true;
+    }
+
     async fn write(&mut self, work: Work) -> Result<(), LogError> {
-        let inner = &self.inner;
-        work.check(inner.layout.incarnation, |key, value| inner.check_size(key, value))?;
         self.outputs(&work.outputs).await?;
         if let Some(last) = work.outputs.last()
             && self.last.as_ref().is_none_or(|known| last.origin > *known)
@@ -139,15 +176,19 @@ impl Place {
         let new = outputs
             .iter()
             .filter(|output| self.last.as_ref().is_none_or(|last| output.origin > *last));
-        let new: Vec<(&Output, Vec<u8>)> = new.map(|output| (output, encoded(&output.origin))).collect();
+        let ids = self.inner.frames.ids();
+        let new: Vec<_> = new
+            .map(|output| (output, encoded(&output.origin), frames::outward(&ids, &output.value)))
+            .collect();
         let topic = self.inner.options.topic(self.output);
-        let messages = new.iter().map(|(output, origin)| Message {
+        let messages = new.iter().map(|(output, origin, framed)| Message {
             topic: &topic,
             partition: self.partition,
             key: &output.key,
-            value: Some(&output.value),
+            value: Some(framed.as_ref().map_or(&output.value, |framed| &framed.value)),
             origin: Some(origin),
             appended_at: None,
+            schema: framed.as_ref().map(|framed| &framed.schema[..]),
         });
         let offsets = within(self.inner.options.commit_timeout, self.sender.send(messages)).await?;
         if let (Some(tail), Some(last)) = (self.inner.tails.get(self.output, self.partition), offsets.last()) {
@@ -180,6 +221,7 @@ impl Place {
                 value: Some(value),
                 origin: None,
                 appended_at: None,
+                schema: None,
             };
             let records: Vec<(Vec<u8>, Vec<u8>)> = checkpoint
                 .states
@@ -199,15 +241,20 @@ impl Place {
             let position = states::position_value(journal, checkpoint.position, &checkpoint.context);
             let key = states::position_key(&name, &writer);
             within(patience, sender.send(std::iter::once(message(&key, &position)))).await?;
-            let mut shelf = states.states();
-            for (key, stored) in checkpoint.states {
-                if past(&stored, checkpoint.position) {
-                    shelf.remove(&key);
-                } else {
-                    shelf.insert(key, stored);
-                }
-            }
+            shelve(&states, checkpoint.states, checkpoint.position);
             Ok(())
+        }
+    }
+}
+
+/// Shows what a checkpoint holds.
+fn shelve(shelf: &MemoryShelf, states: Vec<(SmolStr, Stored)>, position: Offset) {
+    let mut shelf = shelf.states();
+    for (key, stored) in states {
+        if past(&stored, position) {
+            shelf.remove(&key);
+        } else {
+            shelf.insert(key, stored);
         }
     }
 }
@@ -251,15 +298,11 @@ impl Workspace for Place {
     }
 
     async fn commit(&mut self, work: Work) -> Result<(), LogError> {
-        check::unbroken(self.broken)?;
         self.inner.check_serving()?;
-        if self.inner.pulse.feel() != self.away {
-            // Who took over has long gone on, and may have let go of what keeps our word harmless.
-            self.broken = true;
-            return Err(LogError::Unavailable("this process stood still for long".to_owned()));
-        }
+        let checked = self.check(&work);
         // Whoever stops waiting has not committed.
         self.broken = true;
+        checked?;
         let done = self.write(work).await;
         self.broken = done.is_err();
         done

@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use schemas::time::Timestamp;
 use tokio::sync::Notify;
 
-use super::failed;
+use super::access::Access;
+use super::contact::Contact;
+use super::frames::SCHEMA;
+use super::{Options, failed};
 use crate::{LogError, Offset, Partition};
 
 /// How long to wait before what did not fit into the client's queue is tried again.
@@ -33,6 +36,8 @@ pub(super) struct Message<'a> {
     pub(super) origin: Option<&'a [u8]>,
     /// When another log took it, from which it is carried here.
     pub(super) appended_at: Option<Timestamp>,
+    /// Our own id of the schema, where the value is framed by a registry's.
+    pub(super) schema: Option<&'a [u8]>,
 }
 
 impl<'a> Message<'a> {
@@ -45,7 +50,26 @@ impl<'a> Message<'a> {
             value: Some(value),
             origin: None,
             appended_at: None,
+            schema: None,
         }
+    }
+
+    /// Where it comes from, its schema, and the moment of its first append, which Kafka would cut to milliseconds.
+    fn headers(&self) -> Option<OwnedHeaders> {
+        let appended_at = self.appended_at.map(|at| at.0.to_string());
+        let given = [
+            (ORIGIN, self.origin),
+            (SCHEMA, self.schema),
+            (APPENDED_AT, appended_at.as_ref().map(String::as_bytes)),
+        ];
+        let mut given = given.into_iter().filter_map(|(key, value)| {
+            Some(Header {
+                key,
+                value: Some(value?),
+            })
+        });
+        let first = OwnedHeaders::new_with_capacity(3).insert(given.next()?);
+        Some(given.fold(first, OwnedHeaders::insert))
     }
 }
 
@@ -72,11 +96,17 @@ struct Ticket {
 }
 
 /// Takes the brokers' word.
-struct Acks;
+struct Acks(Contact);
 
 impl ClientContext for Acks {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "Kafka");
+        self.0.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.0.generate_oauth_token(config)
     }
 }
 
@@ -94,14 +124,20 @@ impl ProducerContext for Acks {
 
 /// A client that sends, and another in its place once one has failed for good.
 pub(super) struct Senders {
+    access: Access,
     config: ClientConfig,
     current: Mutex<Arc<Sender>>,
 }
 
 impl Senders {
-    pub(super) fn open(config: ClientConfig) -> Result<Self, LogError> {
-        let current = Mutex::new(Arc::new(Sender::open(&config)?));
-        Ok(Self { config, current })
+    pub(super) fn open(options: &Options, config: ClientConfig) -> Result<Self, LogError> {
+        let access = options.access.clone();
+        let current = Mutex::new(Arc::new(Sender::open(&access, config.clone())?));
+        Ok(Self {
+            access,
+            config,
+            current,
+        })
     }
 
     /// One whose deliveries have not failed for good.
@@ -109,7 +145,7 @@ impl Senders {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.is_broken() {
             tracing::warn!("the Kafka client that sends has failed for good: another takes its place");
-            *current = Arc::new(Sender::open(&self.config)?);
+            *current = Arc::new(Sender::open(&self.access, self.config.clone())?);
         }
         Ok(Arc::clone(&current))
     }
@@ -121,8 +157,12 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn open(config: &ClientConfig) -> Result<Self, LogError> {
-        let producer = config.create_with_context(Acks).map_err(|e| failed(&e))?;
+    pub(super) fn open(access: &Access, mut config: ClientConfig) -> Result<Self, LogError> {
+        let contact = Contact::new(access);
+        access.apply(&mut config)?;
+        let acks = Acks(contact.clone());
+        let producer: ThreadedProducer<Acks> = config.create_with_context(acks).map_err(|e| failed(&e))?;
+        contact.introduce(producer.client())?;
         Ok(Self { producer })
     }
 
@@ -179,7 +219,7 @@ impl Sender {
             if let Some(at) = message.appended_at {
                 record = record.timestamp(at.0.div_euclid(1000));
             }
-            if let Some(headers) = headers(message) {
+            if let Some(headers) = message.headers() {
                 record = record.headers(headers);
             }
             match self.producer.send(record) {
@@ -191,34 +231,12 @@ impl Sender {
     }
 }
 
-/// Where it comes from, and the moment of its first append, which Kafka would cut to milliseconds.
-fn headers(message: &Message<'_>) -> Option<OwnedHeaders> {
-    if message.origin.is_none() && message.appended_at.is_none() {
-        return None;
-    }
-    let mut headers = OwnedHeaders::new_with_capacity(2);
-    if let Some(value) = message.origin {
-        headers = headers.insert(Header {
-            key: ORIGIN,
-            value: Some(value),
-        });
-    }
-    if let Some(at) = message.appended_at {
-        headers = headers.insert(Header {
-            key: APPENDED_AT,
-            value: Some(&at.0.to_string()),
-        });
-    }
-    Some(headers)
-}
-
 #[cfg(test)]
 mod tests {
     use rdkafka::mocking::MockCluster;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
-    use crate::kafka::Options;
 
     fn message(value: &[u8]) -> Message<'_> {
         Message {
@@ -228,6 +246,7 @@ mod tests {
             value: Some(value),
             origin: None,
             appended_at: None,
+            schema: None,
         }
     }
 
@@ -239,7 +258,7 @@ mod tests {
             brokers: mock.bootstrap_servers(),
             ..Options::default()
         };
-        let senders = Senders::open(options.conclusions()).unwrap();
+        let senders = Senders::open(&options, options.conclusions()).unwrap();
         let first = senders.now().unwrap();
         assert_eq!(
             first.send([message(b"a"), message(b"b")].into_iter()).await.unwrap(),

@@ -6,16 +6,18 @@
 //! that was late, promises less than is true and never more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use schemas::derived::Incarnation;
 use tokio::time::Instant;
 
+use super::contact::{self, Reader};
 use super::produce::{Message, Senders};
 use super::{Options, blocking, failed, patiently};
 use crate::{Layout, LogError, Offset, Partition, Reached, Standing, Topic};
@@ -31,6 +33,10 @@ type At = (Topic, Partition);
 #[derive(Debug)]
 pub(super) struct Progress {
     incarnation: Incarnation,
+    /// Whose word ours is.
+    me: [u8; 8],
+    /// The last word of other processes, and when it came.
+    others: Mutex<HashMap<At, (Offset, Instant)>>,
     known: Mutex<HashMap<At, Reached>>,
     untold: Mutex<BTreeMap<At, Reached>>,
     /// Where the log stands: told to those who have it open while it is carried away.
@@ -51,6 +57,8 @@ impl Progress {
     ) -> Result<Arc<Self>, LogError> {
         let progress = Arc::new(Self {
             incarnation: layout.incarnation,
+            me: RandomState::new().hash_one(std::process::id()).to_be_bytes(),
+            others: Mutex::default(),
             known: Mutex::default(),
             untold: Mutex::default(),
             standing,
@@ -65,6 +73,11 @@ impl Progress {
     pub(super) fn of(&self, at: At) -> Reached {
         let unknown = Reached { journal: 0, end: 0 };
         kept(&self.known).get(&at).copied().unwrap_or(unknown)
+    }
+
+    /// How far another process has come, and when it said so.
+    pub(super) fn others(&self, at: At) -> Option<(Offset, Instant)> {
+        kept(&self.others).get(&at).copied()
     }
 
     /// A place of this process has come so far.
@@ -86,8 +99,8 @@ impl Progress {
         news
     }
 
-    fn catch_up(&self, options: &Options, partitions: u16) -> Result<BaseConsumer, LogError> {
-        let consumer: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
+    fn catch_up(&self, options: &Options, partitions: u16) -> Result<Reader, LogError> {
+        let consumer = contact::reader(options, options.consumer())?;
         let (topic, mut all) = (options.progress(), TopicPartitionList::new());
         let mut behind: BTreeSet<i32> = (0..i32::from(partitions)).collect();
         for partition in &behind {
@@ -136,7 +149,11 @@ impl Progress {
             value.and_then(|value| unpack(self.incarnation, value)),
             Partition::try_from(partition),
         ) {
-            self.hear((output, partition), reached);
+            let at = (output, partition);
+            self.hear(at, reached);
+            if value.is_some_and(|value| !value.ends_with(&self.me)) {
+                kept(&self.others).insert(at, (reached.journal, Instant::now()));
+            }
         }
     }
 }
@@ -144,11 +161,12 @@ impl Progress {
 /// The key under which is told where the log stands from now on.
 pub(super) const STANDING: &[u8] = b"standing";
 
-pub(super) fn pack(incarnation: Incarnation, reached: Reached) -> Vec<u8> {
+pub(super) fn pack(incarnation: Incarnation, reached: Reached, by: [u8; 8]) -> Vec<u8> {
     [
         &incarnation.0[..],
         &reached.journal.to_be_bytes(),
         &reached.end.to_be_bytes(),
+        &by,
     ]
     .concat()
 }
@@ -164,7 +182,7 @@ fn unpack(ours: Incarnation, value: &[u8]) -> Option<Reached> {
 }
 
 /// Tells and hears, as long as somebody may ask.
-async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: BaseConsumer, topic: String) {
+async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: Reader, topic: String) {
     loop {
         let Some(ours) = progress.upgrade() else { return };
         for _ in 0..BURST {
@@ -174,18 +192,16 @@ async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: BaseCons
                     ours.take_standing(message.key(), message.payload());
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "Kafka");
-                    break;
-                }
+                // Told by the client already, with its reason.
+                Some(Err(_)) => break,
                 None => break,
             }
         }
         let told = std::mem::take(&mut *kept(&ours.untold));
-        let incarnation = ours.incarnation;
+        let (incarnation, me) = (ours.incarnation, ours.me);
         // While we wait for brokers the log may be closed.
         drop(ours);
-        if let Err(error) = tell(&senders, &topic, incarnation, &told).await {
+        if let Err(error) = tell(&senders, &topic, (incarnation, me), &told).await {
             tracing::debug!(%error, "progress is told later");
             if let Some(ours) = progress.upgrade() {
                 let mut untold = kept(&ours.untold);
@@ -201,12 +217,12 @@ async fn run(progress: Weak<Progress>, senders: Arc<Senders>, consumer: BaseCons
 async fn tell(
     senders: &Senders,
     topic: &str,
-    incarnation: Incarnation,
+    (incarnation, me): (Incarnation, [u8; 8]),
     told: &BTreeMap<At, Reached>,
 ) -> Result<(), LogError> {
     let records: Vec<_> = told
         .iter()
-        .map(|(at, reached)| (*at, pack(incarnation, *reached)))
+        .map(|(at, reached)| (*at, pack(incarnation, *reached, me)))
         .collect();
     let messages = records.iter().map(|((output, partition), value)| Message {
         topic,
@@ -215,6 +231,7 @@ async fn tell(
         value: Some(value),
         origin: None,
         appended_at: None,
+        schema: None,
     });
     senders.now()?.send(messages).await.map(drop)
 }
@@ -234,8 +251,12 @@ mod tests {
     #[test]
     fn only_what_is_further_is_news_and_only_our_own_is_told() {
         let ours = EventId([1; 16]);
+        let (me, another) = ([7; 8], [8; 8]);
+        let pack = |incarnation, reached| super::pack(incarnation, reached, another);
         let progress = Progress {
             incarnation: ours,
+            me,
+            others: Mutex::default(),
             known: Mutex::default(),
             untold: Mutex::default(),
             standing: Arc::default(),
@@ -249,6 +270,10 @@ mod tests {
         progress.take(key, Some(b"short"), 3);
         progress.take(key, None, 3);
         assert_eq!(progress.of(AT), reached(7, 2));
+        // The last word of somebody else, be it less; our own comes back too.
+        assert_eq!(progress.others(AT).map(|(word, _)| word), Some(5));
+        progress.take(key, Some(&super::pack(ours, reached(7, 2), me)), 3);
+        assert_eq!(progress.others(AT).map(|(word, _)| word), Some(5));
         assert!(kept(&progress.untold).is_empty());
         for (told, known) in [((6, 2), (7, 2)), ((8, 4), (8, 4)), ((8, 5), (8, 5)), ((9, 5), (9, 5))] {
             progress.advance(AT, reached(told.0, told.1));
@@ -261,6 +286,8 @@ mod tests {
     fn where_the_log_stands_is_heard_by_those_who_have_it_open() {
         let progress = Progress {
             incarnation: EventId([1; 16]),
+            me: [7; 8],
+            others: Mutex::default(),
             known: Mutex::default(),
             untold: Mutex::default(),
             standing: Arc::default(),

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -22,7 +22,8 @@ use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::{Options, blocking, failed, topic_id};
+use super::contact::{self, Contact, Reader};
+use super::{Options, blocking, failed, native};
 use crate::raw::{Feed, Lane, RawRecord, lane};
 use crate::{LogError, Offset};
 
@@ -127,15 +128,19 @@ fn member(outside: Outside) -> Result<(BaseConsumer<Member>, Handing), LogError>
         group,
         ahead_bytes,
     } = outside;
-    let config = options.outside(&group);
-    let asking: BaseConsumer = config.create().map_err(|e| failed(&e))?;
+    let mut config = options.outside(&group);
+    let asking = Arc::new(contact::reader(&options, config.clone())?);
+    contact::keep(&asking);
+    options.access.apply(&mut config)?;
+    let contact = Contact::new(&options.access);
     let mut incarnations = BTreeMap::new();
     for topic in &topics {
-        let id = topic_id::of(&asking, topic, options.timeout)?;
+        let id = native::topic_id(&asking, topic, options.timeout)?;
         incarnations.insert(SmolStr::new(topic), id);
     }
     let (told, lanes) = mpsc::channel(HANDED);
     let member = Member {
+        contact: contact.clone(),
         incarnations,
         ahead_bytes,
         timeout: options.timeout,
@@ -145,6 +150,7 @@ fn member(outside: Outside) -> Result<(BaseConsumer<Member>, Handing), LogError>
         overrun: AtomicBool::new(false),
     };
     let consumer: BaseConsumer<Member> = config.create_with_context(member).map_err(|e| failed(&e))?;
+    contact.introduce(consumer.client())?;
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     consumer.subscribe(&names).map_err(|e| failed(&e))?;
     Ok((consumer, (told, lanes)))
@@ -152,11 +158,12 @@ fn member(outside: Outside) -> Result<(BaseConsumer<Member>, Handing), LogError>
 
 /// What the client's callbacks need.
 struct Member {
+    contact: Contact,
     incarnations: BTreeMap<SmolStr, EventId>,
     ahead_bytes: usize,
     timeout: Duration,
     /// Asks about places, where the group's own client may be busy.
-    asking: BaseConsumer,
+    asking: Arc<Reader>,
     told: mpsc::Sender<Result<Lane, LogError>>,
     lanes: Mutex<BTreeMap<At, Fetching>>,
     /// Somebody does not take what is handed to us.
@@ -174,8 +181,14 @@ struct Fetching {
 }
 
 impl ClientContext for Member {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "Kafka's raw topics");
+        self.contact.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.contact.generate_oauth_token(config)
     }
 }
 
@@ -359,7 +372,7 @@ fn take(consumer: &BaseConsumer<Member>, message: &BorrowedMessage<'_>) -> Resul
     let offset = message.offset();
     if offset < lane.next {
         let known = member.incarnations.get(&at.0);
-        return match topic_id::of(&member.asking, &at.0, member.timeout) {
+        return match native::topic_id(&member.asking, &at.0, member.timeout) {
             // Fetched twice: handed on already.
             Ok(now) if Some(&now) == known => Ok(()),
             // Made again under the same name while we read it: its records are others, and have other origins.

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 
+use super::contact::Contact;
 use super::mirror::Mirror;
 use super::{Kafka, failed};
 use crate::{LogError, Partition, Topic};
@@ -36,6 +37,7 @@ impl Drop for Share {
 }
 
 struct Member {
+    contact: Contact,
     mine: watch::Sender<BTreeSet<Partition>>,
     journal: String,
     /// Told only where it differs.
@@ -63,7 +65,17 @@ impl Member {
     }
 }
 
-impl ClientContext for Member {}
+impl ClientContext for Member {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.contact.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.contact.generate_oauth_token(config)
+    }
+}
 
 impl ConsumerContext for Member {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -86,16 +98,18 @@ impl Kafka {
         let (mine, partitions) = watch::channel(BTreeSet::new());
         let left = Arc::new(AtomicBool::new(false));
         let journal = options.topic(Topic::Journal);
+        let contact = Contact::new(&options.access);
         let member = Member {
+            contact: contact.clone(),
             mine,
             journal: journal.clone(),
             last: Mutex::default(),
         };
         let group = format!("{}-{name}", options.prefix);
-        let consumer: BaseConsumer<Member> = options
-            .member(&group)
-            .create_with_context(member)
-            .map_err(|e| failed(&e))?;
+        let mut config = options.member(&group);
+        options.access.apply(&mut config)?;
+        let consumer: BaseConsumer<Member> = config.create_with_context(member).map_err(|e| failed(&e))?;
+        contact.introduce(consumer.client())?;
         consumer.subscribe(&[&journal]).map_err(|e| failed(&e))?;
         let gone = Arc::clone(&left);
         let mirror = processors.then(|| Mirror::new(Arc::clone(&self.0.progress), journal));
@@ -115,10 +129,8 @@ fn look_after(
     mine: &watch::Receiver<BTreeSet<Partition>>,
 ) {
     while !left.load(Ordering::Acquire) {
-        match consumer.poll(POLL) {
-            Some(Err(KafkaError::PartitionEOF(_))) | Some(Ok(_)) | None => {}
-            Some(Err(error)) => tracing::warn!(%error, "Kafka's group"),
-        }
+        // Nothing is delivered through it; what is wrong is told by the client, with its reason.
+        drop(consumer.poll(POLL));
         if let Some(mirror) = &mut mirror {
             mirror.tell(consumer, &mine.borrow());
         }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use bytes::Bytes;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -20,7 +20,7 @@ use schemas::ids::EventId;
 use smol_str::SmolStr;
 use tokio::time::Instant;
 
-use super::{Inner, blocking, failed, timeout, watermarks};
+use super::{Inner, blocking, contact, failed, timeout, watermarks};
 use crate::origin::Restore;
 use crate::{LogError, Offset, Partition, Stored, Topic};
 
@@ -101,7 +101,7 @@ pub(super) async fn fold<T: Default + Send + 'static>(
     let (options, name) = (inner.options.clone(), inner.options.states(output));
     let journal = inner.layout.incarnation;
     blocking(move || {
-        let consumer: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
+        let consumer = contact::reader(&options, options.consumer())?;
         let mut folded = T::default();
         let ours = i32::from(partition);
         let (start, end) = watermarks(&consumer, &name, partition, options.timeout).map_err(|e| failed(&e))?;

@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use schemas::time::Timestamp;
 use tokio::sync::watch;
 
+use super::contact::{self, Reader};
+use super::frames::SCHEMA;
 use super::produce::APPENDED_AT;
-use super::{Options, failed};
+use super::{Options, frames};
 use crate::{Batch, Bounds, Entry, Limit, LogError, Offset, Partition, Topic};
 
 /// How long the client waits for records before it looks for partitions to be followed.
@@ -31,11 +33,16 @@ pub(super) fn entry(message: &BorrowedMessage<'_>) -> Entry {
         let millis = message.timestamp().to_millis().unwrap_or(0);
         Timestamp(millis * 1000)
     });
+    let schema = message.headers().and_then(|headers| {
+        let mut headers = headers.iter();
+        headers.find(|header| header.key == SCHEMA)?.value
+    });
+    let value = message.payload().map(|value| frames::inward(value.to_vec(), schema));
     Entry {
         offset: message.offset(),
         appended_at,
         key: message.key().map_or_else(Bytes::new, Bytes::copy_from_slice),
-        value: message.payload().map_or_else(Bytes::new, Bytes::copy_from_slice),
+        value: value.map_or_else(Bytes::new, Bytes::from),
     }
 }
 
@@ -200,7 +207,7 @@ struct Shared {
 
 impl Tails {
     pub(super) fn start(options: &Options) -> Result<Self, LogError> {
-        let consumer: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
+        let consumer = contact::reader(options, options.consumer())?;
         let shared = Arc::new(Shared {
             tails: Mutex::default(),
             names: Topic::ALL
@@ -248,7 +255,7 @@ impl Drop for Tails {
     }
 }
 
-fn run(shared: &Shared, consumer: &BaseConsumer, asked: &Receiver<(At, Offset)>, names: &HashMap<Topic, String>) {
+fn run(shared: &Shared, consumer: &Reader, asked: &Receiver<(At, Offset)>, names: &HashMap<Topic, String>) {
     let mut waiting: Vec<(At, Offset)> = Vec::new();
     while !shared.closed.load(Ordering::Acquire) {
         waiting.extend(asked.try_iter());
@@ -263,14 +270,14 @@ fn run(shared: &Shared, consumer: &BaseConsumer, asked: &Receiver<(At, Offset)>,
     }
 }
 
-fn assign(consumer: &BaseConsumer, topic: &str, partition: Partition, from: Offset) -> Result<(), KafkaError> {
+fn assign(consumer: &Reader, topic: &str, partition: Partition, from: Offset) -> Result<(), KafkaError> {
     let mut more = TopicPartitionList::new();
     more.add_partition_offset(topic, i32::from(partition), rdkafka::Offset::Offset(from))?;
     consumer.incremental_assign(&more)
 }
 
 /// Hands on what has come, a piece per partition.
-fn burst(shared: &Shared, consumer: &BaseConsumer) {
+fn burst(shared: &Shared, consumer: &Reader) {
     let mut come: HashMap<At, Vec<Entry>> = HashMap::new();
     let (mut patience, mut records) = (POLL, 0);
     while records < BURST {
@@ -285,8 +292,8 @@ fn burst(shared: &Shared, consumer: &BaseConsumer) {
                 }
                 (patience, records) = (Duration::ZERO, records + 1);
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => {}
-            Some(Err(error)) => tracing::warn!(%error, "Kafka"),
+            // What is wrong was told by the client, with its reason.
+            Some(Err(_)) => {}
         }
     }
     for (at, entries) in come {

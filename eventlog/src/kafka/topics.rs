@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
 use schemas::ids::EventId;
 
+use super::contact::{self, Contact};
 use super::lineage::{self, Lineage};
-use super::{Options, blocking, failed, topic_id};
+use super::{Options, blocking, failed, native};
 use crate::{Layout, LogError, Standing, Topic};
 
 /// How long to wait before the brokers are asked again.
@@ -176,8 +176,10 @@ fn topics_copies(topics: &[MetadataTopic], name: &str) -> u8 {
 pub(super) async fn look(options: &Options) -> Result<Found, LogError> {
     let options = options.clone();
     blocking(move || {
-        let client: BaseConsumer = options.consumer().create().map_err(|e| failed(&e))?;
-        let metadata = client.fetch_metadata(None, options.timeout).map_err(|e| failed(&e))?;
+        let client = contact::reader(&options, options.consumer())?;
+        let metadata = contact::first(&client, options.timeout, |patience| {
+            client.fetch_metadata(None, patience)
+        })?;
         let topics = metadata.topics().iter();
         let partitions: BTreeMap<String, i32> = topics
             .map(|topic| {
@@ -190,7 +192,7 @@ pub(super) async fn look(options: &Options) -> Result<Found, LogError> {
         let journal = options.topic(Topic::Journal);
         let copies = topics_copies(metadata.topics(), &journal);
         let id = if partitions.contains_key(&journal) {
-            Some(topic_id::of(&client, &journal, options.timeout)?)
+            Some(native::topic_id(&client, &journal, options.timeout)?)
         } else {
             None
         };
@@ -278,18 +280,22 @@ pub(super) async fn delete(options: &Options, names: &[String]) -> Result<(), Lo
 }
 
 /// What administers topics, and how long it may take.
-pub(super) fn admin(options: &Options) -> Result<(AdminClient<DefaultClientContext>, AdminOptions), LogError> {
+pub(super) fn admin(options: &Options) -> Result<(AdminClient<Contact>, AdminOptions), LogError> {
     let mut config = options.consumer();
     config.remove("enable.partition.eof");
+    options.access.apply(&mut config)?;
+    let contact = Contact::new(&options.access);
+    let admin: AdminClient<Contact> = config.create_with_context(contact.clone()).map_err(|e| failed(&e))?;
+    contact.introduce(admin.inner())?;
     let asking = AdminOptions::new()
         .request_timeout(Some(options.timeout))
         .operation_timeout(Some(options.timeout));
-    Ok((config.create().map_err(|e| failed(&e))?, asking))
+    Ok((admin, asking))
 }
 
 async fn make(
     options: &Options,
-    (admin, asking): (&AdminClient<DefaultClientContext>, &AdminOptions),
+    (admin, asking): (&AdminClient<Contact>, &AdminOptions),
     wanted: &[Wanted],
     found: &Found,
 ) -> Result<(), LogError> {
@@ -334,7 +340,7 @@ async fn until(options: &Options, done: impl Fn(&Found) -> bool, late: &str) -> 
 }
 
 async fn drift(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<Contact>,
     asking: &AdminOptions,
     wanted: &[Wanted],
     found: &Found,

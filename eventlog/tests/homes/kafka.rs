@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use eventlog::conformance::{Harness, appending, everything};
+use eventlog::conformance::{Harness, appending, conclusion, everything};
 use eventlog::kafka::{Kafka, Options, apply};
 use eventlog::{Checkpoint, EventLog, Limit, LogError, ManualClock, Stored, Topic, Work};
 
@@ -25,27 +25,32 @@ pub(crate) fn options() -> Options {
     }
 }
 
-async fn fresh(options: &Options) -> Arc<Kafka> {
+pub(super) async fn fresh(options: &Options) -> Arc<Kafka> {
     let drift = apply(options).await.expect("topics are made");
     assert_eq!(drift, [], "as they were made");
     Kafka::open(options.clone()).await.expect("the log opens")
 }
 
-struct OnKafka {
+pub(super) struct OnKafka {
     options: Options,
     log: Option<Arc<Kafka>>,
     clock: ManualClock,
 }
 
-#[async_trait]
-impl Harness for OnKafka {
-    async fn fresh() -> Self {
-        let options = options();
+impl OnKafka {
+    pub(super) async fn with(options: Options) -> Self {
         Self {
             log: Some(fresh(&options).await),
             options,
             clock: ManualClock::default(),
         }
+    }
+}
+
+#[async_trait]
+impl Harness for OnKafka {
+    async fn fresh() -> Self {
+        Self::with(options()).await
     }
 
     fn log(&self) -> Arc<dyn EventLog> {
@@ -80,11 +85,7 @@ impl Harness for WithoutMemory {
             history_bytes: 0,
             ..options()
         };
-        Self(OnKafka {
-            log: Some(fresh(&options).await),
-            options,
-            clock: ManualClock::default(),
-        })
+        Self(OnKafka::with(options).await)
     }
 
     fn log(&self) -> Arc<dyn EventLog> {
@@ -165,6 +166,29 @@ async fn a_backlog_larger_than_memory_is_read_whole_by_many_at_once() {
     for reader in readers {
         assert_eq!(reader.await.expect("read"), 10_000);
     }
+}
+
+#[tokio::test]
+async fn what_came_after_the_end_was_read_is_there_though_that_end_is_told_late() {
+    let options = options();
+    let log = fresh(&options).await;
+    let incarnation = log.layout().incarnation;
+    let said = |offset| Work {
+        outputs: vec![conclusion(incarnation, offset, "p", 0, "s")],
+        reached: offset + 1,
+        ..Work::default()
+    };
+    let records = (0..9).map(|n| appending(0, "p", format!("{n}"))).collect();
+    log.append(Topic::Journal, records).await.expect("appended");
+    let mut place = log.claim("suite@1", Topic::Alerts, 0).await.expect("claimed");
+    place.commit(said(0)).await.expect("committed");
+    let next = Kafka::open(options).await.expect("another process");
+    let mut place = next.claim("suite@1", Topic::Alerts, 0).await.expect("claimed");
+    // Whoever read the conclusions hears meanwhile that they ended there.
+    let quiet = next.wait(Topic::Journal, 0, 9);
+    assert!(tokio::time::timeout(Duration::from_millis(300), quiet).await.is_err());
+    place.commit(said(1)).await.expect("committed");
+    assert_eq!(everything(&*next, Topic::Alerts, 0).await.len(), 2);
 }
 
 #[tokio::test]

@@ -34,7 +34,8 @@ impl Broker {
             address: String::new(),
         };
         let shown = broker.engines(&["up", "kafka"])?;
-        let (_, address) = shown.trim().split_once('=').expect("an address");
+        let first = shown.lines().next().and_then(|line| line.split_once('='));
+        let (_, address) = first.expect("an address");
         address.clone_into(&mut broker.address);
         Some(broker)
     }

@@ -13,5 +13,11 @@ mod killed;
 mod moving;
 #[cfg(feature = "engine-tests")]
 mod moving_kafka;
+#[cfg(feature = "engine-tests")]
+mod registered;
+#[cfg(feature = "engine-tests")]
+mod secured;
 mod simulation;
+#[cfg(feature = "engine-tests")]
+mod standby;
 mod tables;

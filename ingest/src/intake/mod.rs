@@ -80,7 +80,7 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     policy: PolicyInForce,
     roster: Arc<Roster>,
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
     limits: Limits,
     memory: Memory,
     room: Semaphore,
@@ -89,7 +89,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// An intake that appends to `log`.
+    /// An intake that appends to `log` and reads what this build knows.
     #[must_use]
     pub fn new(
         log: Arc<dyn EventLog>,
@@ -98,13 +98,26 @@ impl Intake {
         roster: Arc<Roster>,
         limits: Limits,
     ) -> Arc<Self> {
+        Self::learning(log, clock, policy, roster, limits, Arc::default())
+    }
+
+    /// The same, reading what `catalogue` knows or learns.
+    #[must_use]
+    pub fn learning(
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        policy: PolicyInForce,
+        roster: Arc<Roster>,
+        limits: Limits,
+        catalogue: Arc<Catalogue>,
+    ) -> Arc<Self> {
         metrics::describe();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             clock,
             policy,
             roster,
-            catalogue: Catalogue::builtin(),
+            catalogue,
             memory: Memory::new(limits.recent_ids),
             room: Semaphore::new((limits.bytes_in_flight / PERMIT).clamp(1, Semaphore::MAX_PERMITS)),
             pace: Pace::new(
@@ -117,6 +130,12 @@ impl Intake {
             limits,
             traffic: Traffic::default(),
         })
+    }
+
+    /// The schemas that are known here.
+    #[must_use]
+    pub const fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
     }
 
     /// The clock that stamps arrivals.

@@ -120,8 +120,8 @@ impl MqttDoor {
                 .spawn(listener::listen(Arc::clone(&self), entrance, self.stop.clone()));
         }
         for partition in 0..self.log.layout().partitions {
-            let log = Arc::clone(&self.log);
-            let tail = outward::tail(log, partition, Arc::clone(&self.sessions), self.limits.queued_alerts);
+            let from = (Arc::clone(&self.log), Arc::clone(self.intake.catalogue()));
+            let tail = outward::tail(from, partition, Arc::clone(&self.sessions), self.limits.queued_alerts);
             self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(tail));
         }
         let (commands, log, clock) = (

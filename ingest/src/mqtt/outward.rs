@@ -155,9 +155,13 @@ impl Tail {
 }
 
 /// Hands out the alerts of one partition for as long as it is polled.
-pub(super) async fn tail(log: Arc<dyn EventLog>, partition: Partition, sessions: Arc<Sessions>, limit: usize) {
+pub(super) async fn tail(
+    (log, catalogue): (Arc<dyn EventLog>, Arc<Catalogue>),
+    partition: Partition,
+    sessions: Arc<Sessions>,
+    limit: usize,
+) {
     const PAUSE: Duration = Duration::from_secs(1);
-    let catalogue = Catalogue::builtin();
     let mut tail = None;
     loop {
         if let Err(error) = follow(log.as_ref(), partition, &mut tail, &catalogue, &sessions, limit).await {
@@ -193,6 +197,10 @@ async fn follow(
     while let Some(tail) = tail {
         log.wait(Topic::Alerts, partition, tail.next).await?;
         let batch = log.read(Topic::Alerts, partition, tail.next, Limit::default()).await?;
+        for entry in batch.entries() {
+            // What cannot be read all the same is said where it is handed out.
+            let _ = eventlog::follow::told(catalogue, &entry.value).await;
+        }
         tail.hand_out(&batch, catalogue, sessions, limit);
     }
     Ok(())

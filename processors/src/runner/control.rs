@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use eventlog::{Append, EventLog, Limit, LogError, Offset, Partition, Topic};
 use schemas::codec::{self, Catalogue, Plain};
+use schemas::known::SchemaRecorded;
 use schemas::refused::{Cutover, Skip};
 use smol_str::SmolStr;
 
@@ -27,6 +28,7 @@ impl Decisions {
         self.decided.get(&key).cloned().unwrap_or_default()
     }
 
+    /// Takes in a decision; a schema that is told of is learnt.
     fn take(&mut self, value: &[u8], catalogue: &Catalogue) -> Result<(), codec::DecodeError> {
         let schema = codec::unframe(value).map(|(id, _)| id);
         if schema == Ok(Skip::SCHEMA)
@@ -41,11 +43,20 @@ impl Decisions {
             let decided = self.decided.entry((cutover.processor, cutover.partition)).or_default();
             decided.cutovers.insert(cutover.version, cutover.offset);
         }
+        if schema == Ok(SchemaRecorded::SCHEMA)
+            && let Some(told) = codec::decode_plain::<SchemaRecorded>(value, catalogue)?
+            && let Ok(id) = u32::try_from(told.schema_id)
+            && !catalogue.knows(id)
+            && let Err(error) = catalogue.learn(id, &told.text)
+        {
+            // Nothing may ever bear it; what does stops whoever reads it.
+            tracing::warn!(%error, "a newer build's schema cannot be read");
+        }
         Ok(())
     }
 }
 
-/// Reads every decision there is.
+/// Reads every decision there is; `catalogue` learns the schemas that are told of beside them.
 ///
 /// # Errors
 /// As [`EventLog::read`]; [`LogError::Corrupt`] where one cannot be read: passing over it could change conclusions.

@@ -50,6 +50,8 @@ pub struct Options {
     /// Whether nobody else runs processors on this log. A version that this process does not run is then gone, and its
     /// successor speaks from where it fell silent, not only from its own activation.
     pub alone: bool,
+    /// Whether another process is the owner: nothing is written here but what places conclude.
+    pub standby: bool,
     /// Where processors run that nobody is waiting for; `None` beside the others.
     pub behind: Option<Handle>,
     /// The schemas that records are read with.
@@ -72,6 +74,7 @@ impl Default for Options {
             checkpoint_records: 200_000,
             tick: true,
             alone: false,
+            standby: false,
             behind: None,
             catalogue: Arc::new(Catalogue::builtin()),
             board: Board::default(),
@@ -125,7 +128,8 @@ async fn run_these(
     let turns = Arc::new(Semaphore::new(SAVING));
     let mut tasks = JoinSet::new();
     for partition in &partitions {
-        for kind in kinds {
+        // What journals are told is for owners to tell.
+        for kind in kinds.iter().filter(|kind| !options.standby || kind.told.is_none()) {
             let place = place::Keeper {
                 kind: *kind,
                 partition: *partition,
@@ -142,7 +146,7 @@ async fn run_these(
             };
         }
     }
-    if options.tick {
+    if options.tick && !options.standby {
         tasks.spawn(ticker::tick(log, clock, partitions, shutdown.clone()));
     }
     let mut died = Ok(());

@@ -49,6 +49,8 @@ pub(super) struct Keeper {
 #[derive(Debug, Clone)]
 pub(super) struct Bad {
     offset: Offset,
+    /// It could not even be decoded.
+    unread: bool,
     reason: String,
 }
 
@@ -75,6 +77,7 @@ impl From<Stop> for End {
             Stop::Superseded { .. } => Self::Superseded,
             Stop::Unjudgeable { offset } => Self::Stopped(Bad {
                 offset,
+                unread: false,
                 reason: stop.to_string(),
             }),
             Stop::Shelf(error) => Self::Log(error),
@@ -157,7 +160,7 @@ impl Keeper {
         }
     }
 
-    /// Waits until an operator decides to skip the record; `false` at shutdown.
+    /// Waits until an operator decides to skip the record, or it can be read after all; `false` at shutdown.
     async fn stopped(&self, bad: &Bad) -> bool {
         let (processor, partition) = (self.kind.name, self.partition);
         tracing::error!(
@@ -174,16 +177,18 @@ impl Keeper {
         });
         let skipped = tokio::select! {
             () = self.shutdown.cancelled() => false,
-            () = self.skip_of(bad.offset) => true,
+            () = self.released(bad) => true,
         };
         metrics::gauge!(crate::metrics::STOPPED, "processor" => processor).decrement(1.0);
         skipped
     }
 
-    async fn skip_of(&self, offset: Offset) {
+    async fn released(&self, bad: &Bad) {
         loop {
             match read_decisions(&*self.log, &self.options.catalogue).await {
-                Ok(decisions) if decisions.of(self.kind.name, self.partition).skips.contains(&offset) => return,
+                Ok(decisions) if decisions.of(self.kind.name, self.partition).skips.contains(&bad.offset) => return,
+                // Its schema may just have been told of.
+                Ok(_) if bad.unread && self.reads(bad.offset).await => return,
                 Ok(decisions) => {
                     if self.log.wait(Topic::Control, 0, decisions.next).await.is_ok() {
                         continue;
@@ -193,6 +198,16 @@ impl Keeper {
             }
             tokio::time::sleep(LONGEST_PAUSE).await;
         }
+    }
+
+    /// Whether a record can be read now.
+    async fn reads(&self, offset: Offset) -> bool {
+        let one = Limit {
+            records: 1,
+            ..self.options.read
+        };
+        let read = self.log.read(Topic::Journal, self.partition, offset, one).await;
+        read.is_ok_and(|batch| !batch.entries().is_empty() && batch.facts(&self.options.catalogue).is_ok())
     }
 
     /// Claims the place and restores the task.
@@ -315,6 +330,7 @@ impl Keeper {
             Err(unreadable) => {
                 return Err(End::Stopped(Bad {
                     offset: unreadable.offset,
+                    unread: true,
                     reason: unreadable.to_string(),
                 }));
             }
@@ -349,6 +365,7 @@ impl Keeper {
                 Err(panic) => {
                     return Err(End::Panicked(Bad {
                         offset: life.task.at_hand(),
+                        unread: false,
                         reason: format!("the processor panicked: {}", said(&*panic)),
                     }));
                 }
@@ -475,7 +492,7 @@ impl Keeper {
         self.options
             .board
             .change(self.kind.name, self.partition, |status| status.lag = 0);
-        if !life.task.speaks() {
+        if !life.task.speaks() && !self.options.standby {
             let activation = activation(&self.kind, self.partition, self.clock.now());
             self.log.append(Topic::Journal, vec![activation]).await?;
             return Ok(());

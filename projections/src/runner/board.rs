@@ -85,6 +85,16 @@ impl ProgressBoard {
         crate::metrics::stopped(places.values().filter(|p| p.borrow().stopped.is_some()).count());
     }
 
+    /// It goes on after all.
+    pub(super) fn go_on(&self, topic: Topic, partition: Partition) {
+        let mut places = self.lock();
+        places
+            .entry((topic, partition))
+            .or_default()
+            .send_modify(|place| place.stopped = None);
+        crate::metrics::stopped(places.values().filter(|p| p.borrow().stopped.is_some()).count());
+    }
+
     /// The next offset to be projected; 0 where nothing is known.
     #[must_use]
     pub fn next(&self, topic: Topic, partition: Partition) -> Offset {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eventlog::origin::Reader;
 use eventlog::{Batch, EventLog, Limit, LogError, Offset, Partition, Topic, Unreadable};
-use schemas::codec;
+use schemas::codec::{self, DecodeError};
 use schemas::derived::Origin;
 use schemas::refused::Rejection;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,8 @@ use crate::views;
 
 /// A batch is small below this part of what is read at once.
 const FEW: usize = 4;
+/// How often it is looked whether a schema has been told of.
+const TOLD: Duration = Duration::from_millis(200);
 
 pub(super) struct Follower {
     log: Arc<dyn EventLog>,
@@ -106,7 +108,16 @@ impl Follower {
                         tokio::time::sleep(self.options.gather).await;
                     }
                 }
-                Err(Cannot::Read(unreadable)) => return Err(self.up_to(unreadable, &batch, &mut progress).await),
+                Err(Cannot::Read(unreadable)) => {
+                    let untold = match unreadable.error {
+                        DecodeError::UnknownSchema(schema) if end.is_none() => Some(schema),
+                        _ => None,
+                    };
+                    match (untold, self.up_to(unreadable, &batch, &mut progress).await) {
+                        (Some(schema), error @ RunError::Unreadable { .. }) => self.told(schema, error).await,
+                        (_, error) => return Err(error),
+                    }
+                }
                 Err(Cannot::Accept(error)) => return Err(error),
             }
         }
@@ -159,9 +170,7 @@ impl Follower {
         };
         match self.topic {
             Topic::Journal => {
-                let facts = batch
-                    .facts(catalogue)
-                    .map_err(|unreadable| Cannot::Read(unreadable.clone()))?;
+                let facts = batch.facts(catalogue).map_err(Cannot::Read)?;
                 out.changes.reserve(4 * facts.len());
                 for fact in facts {
                     views::project_fact(fact, &mut out.changes);
@@ -214,6 +223,21 @@ impl Follower {
         self.retrying(|| self.store.apply(&changes, Some(progress))).await?;
         self.options.board.reached(self.topic, self.partition, next);
         Ok(())
+    }
+
+    /// Waits until somebody tells of a schema; until then it is as if it had stopped for good.
+    async fn told(&self, schema: u32, error: RunError) {
+        self.tell(&Err(error));
+        while !self.options.catalogue.knows(schema) {
+            tokio::time::sleep(TOLD).await;
+        }
+        tracing::info!(
+            topic = self.topic.name(),
+            partition = self.partition,
+            schema,
+            "told of: views go on"
+        );
+        self.options.board.go_on(self.topic, self.partition);
     }
 
     /// Projects what stands before a record that cannot be read, and says why nothing more follows.

@@ -38,7 +38,7 @@ fn written(text: &str) -> (Vec<u8>, Json) {
 }
 
 fn read_after_learning(text: &str, bytes: &[u8]) -> Json {
-    let mut catalogue = Catalogue::builtin();
+    let catalogue = Catalogue::builtin();
     assert!(!catalogue.knows(FOREIGN));
     assert_eq!(
         codec::decode(bytes, &catalogue),
@@ -85,7 +85,7 @@ fn what_is_left_over_after_an_older_record_is_refused() {
     let text = changed(kind("Reading"), |s| fields(s).retain(|f| f["name"] != "epoch"));
     let (mut bytes, _) = written(&text);
     bytes.push(0);
-    let mut catalogue = Catalogue::builtin();
+    let catalogue = Catalogue::builtin();
     catalogue.learn(FOREIGN, &text).expect("a schema that fits");
     assert!(matches!(
         codec::decode(&bytes, &catalogue),
@@ -105,7 +105,7 @@ fn an_unknown_kind_is_passed_over_only_where_its_schema_says_so() {
             s["fajma.ignorable"] = ignorable;
         });
         let (bytes, _) = written(&text);
-        let mut catalogue = Catalogue::builtin();
+        let catalogue = Catalogue::builtin();
         catalogue.learn(FOREIGN, &text).expect("a record schema");
         assert_eq!(
             codec::decode(&bytes, &catalogue).map(|envelope| envelope.fact),

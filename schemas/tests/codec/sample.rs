@@ -11,6 +11,7 @@ use schemas::codec::{self, Catalogue, DecodeError, KINDS, Kind};
 use schemas::derived::Outcome;
 use schemas::ids::EventId;
 use schemas::journal::Fact;
+use schemas::known::SchemaRecorded;
 use schemas::metric::Metric;
 use schemas::refused::{Cutover, Rejection, Skip};
 use schemas::time::Timestamp;
@@ -233,6 +234,10 @@ pub(crate) fn through_ours(bytes: &[u8], catalogue: &Catalogue) -> Result<(Json,
     if let Ok(Some(skip)) = codec::decode_plain::<Skip>(bytes, catalogue) {
         codec::encode_plain(&skip, &mut again);
         return Ok((json!(skip), again));
+    }
+    if let Ok(Some(schema)) = codec::decode_plain::<SchemaRecorded>(bytes, catalogue) {
+        codec::encode_plain(&schema, &mut again);
+        return Ok((json!(schema), again));
     }
     let cutover = codec::decode_plain::<Cutover>(bytes, catalogue)?.expect("a kind that is not ignored");
     codec::encode_plain(&cutover, &mut again);

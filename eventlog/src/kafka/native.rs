@@ -1,14 +1,16 @@
-//! The id that Kafka gave a topic when it was made: the journal's is its incarnation. The library asks for it, but has
-//! no safe words for it: this is the only file of the house with unsafe code.
+//! What the client library does, but has no safe words for: the id that Kafka gave a topic when it was made (the
+//! journal's is its incarnation), and a token given before anybody asks for it. The only file of the house with unsafe code.
 #![allow(unsafe_code, reason = "the client library's C functions; see each block")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use rdkafka::bindings as c;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::{Client, ClientContext, OAuthToken};
+use rdkafka::consumer::Consumer;
 use schemas::ids::EventId;
 
+use super::contact::Reader;
 use crate::LogError;
 
 /// What is to be freed, whatever happens.
@@ -24,7 +26,7 @@ impl<T> Drop for Freed<T> {
 }
 
 /// Asks the brokers for a topic's id.
-pub(super) fn of(client: &BaseConsumer, topic: &str, timeout: Duration) -> Result<EventId, LogError> {
+pub(super) fn topic_id(client: &Reader, topic: &str, timeout: Duration) -> Result<EventId, LogError> {
     let failed = |why: &str| LogError::Unavailable(format!("Kafka: the id of {topic}: {why}"));
     let name = CString::new(topic).map_err(|_| failed("no such name"))?;
     let mut names = [name.as_ptr()];
@@ -84,4 +86,32 @@ pub(super) fn of(client: &BaseConsumer, topic: &str, timeout: Duration) -> Resul
     bytes[..8].copy_from_slice(&high.to_be_bytes());
     bytes[8..].copy_from_slice(&low.to_be_bytes());
     Ok(EventId(bytes))
+}
+
+/// Gives a client the token that it shows brokers; from then on it asks by itself, of those who poll it.
+pub(super) fn give_token<C: ClientContext>(client: &Client<C>, token: OAuthToken) -> Result<(), LogError> {
+    let failed = |why: &str| LogError::Unavailable(format!("Kafka: the token cannot be used: {why}"));
+    let text = CString::new(token.token).map_err(|_| failed("it is no text"))?;
+    let name = CString::new(token.principal_name).map_err(|_| failed("it is nobody's"))?;
+    let mut why = [0; 256];
+    // SAFETY: the client is alive; both texts end with zero and are copied; there are no extensions; `why` is as long as
+    // is said, and is ended with zero within it.
+    let code = unsafe {
+        c::rd_kafka_oauthbearer_set_token(
+            client.native_ptr().cast(),
+            text.as_ptr(),
+            token.lifetime_ms,
+            name.as_ptr(),
+            std::ptr::null_mut(),
+            0,
+            why.as_mut_ptr(),
+            why.len(),
+        )
+    };
+    if code == c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    let why = unsafe { CStr::from_ptr(why.as_ptr()) };
+    Err(failed(&why.to_string_lossy()))
 }
