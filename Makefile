@@ -1,8 +1,9 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles tools
+.PHONY: up build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles outages clocks rebalance tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
+PROVE  := $(TARGET)/debug/fajma-killloop
 CRATES := schemas eventlog ingest processors projections api app benches
 
 up: build                ## everything in one process, with three simulated patients (UP="--data DIR" for your own flags)
@@ -22,6 +23,9 @@ engine-tests: tools
 	cargo test --locked -p app --test main -- e2e::moved e2e::outside e2e::patients e2e::recorded e2e::readme e2e::bad_messages e2e::secured e2e::schemas e2e::broker_token
 	cargo test --locked -p eventlog --features engine-tests --test homes -- kafka:: killed:: moving registered:: secured:: standby::
 	cargo test --locked -p projections --features engine-tests --test scylla --test views
+	cargo build --locked -p app --bins
+	$(PROVE) clocks --lasting 45
+	$(PROVE) outages --store 20 --broker 10 --patients 10
 
 engines:                 ## a real Kafka and a real Cassandra on loopback; prints their addresses
 	@docker/engines/engines up
@@ -61,9 +65,22 @@ kill-loop: tools         ## the server killed 50 times under load, then every pr
 	cargo build --locked -p app --bins
 	$(TARGET)/debug/fajma-killloop --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
 
-kill-roles: tools        ## the same on a real Kafka and Cassandra, a process per role, killed and paused (KILLS=n SEED=n)
+kill-roles: tools        ## the same on a real Kafka and Cassandra, a process per role, killed and paused (KILLS=n SEED=n BROKERS=3)
 	cargo build --locked -p app --bins
-	docker/engines/engines run $(TARGET)/debug/fajma-killloop --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
+	ENGINES_BROKERS=$(or $(BROKERS),1) docker/engines/engines run $(PROVE) --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
+
+outages: tools           ## the views' database killed for STORE=600 s, then the broker for BROKER=30 s, under load (SEED=n)
+	cargo build --locked -p app --bins
+	docker/engines/engines run $(PROVE) outages --store $(or $(STORE),600) --broker $(or $(BROKER),30) --every 200 $(if $(SEED),--seed $(SEED))
+
+clocks: tools            ## three brokers' clocks 3 s apart, one door's off by an hour, one's by 5 s (LASTING=90)
+	cargo build --locked -p app --bins
+	@ENGINES_BROKERS=3 ENGINES_CLOCKS="-1.5 0 +1.5" docker/engines/engines run $(PROVE) clocks --lasting $(or $(LASTING),90); \
+	 status=$$?; [ $$status -eq 3 ] || exit $$status
+
+rebalance: tools         ## how long alerts take while 1 processor becomes 4 and 2 under a steady load (EACH=45 SEED=n)
+	cargo build --release --locked -p app --bins
+	docker/engines/engines run $(TARGET)/release/fajma-killloop rebalance --each $(or $(EACH),45) $(if $(SEED),--seed $(SEED))
 
 tools:
 	@command -v cc >/dev/null || { echo "No C compiler: sudo apt-get install -y build-essential"; exit 1; }

@@ -6,6 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,8 +24,31 @@ use crate::metrics;
 /// How far clock and log may be apart.
 pub const APART: Span = Span::seconds(2);
 
-/// Ticks until `shutdown`. Errors of the log are logged and counted, and the next second is another try.
-pub async fn run(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, by: TickedBy, shutdown: CancellationToken) {
+/// Whether a ticker refuses, and by how much its clock is ahead of the log's then.
+#[derive(Debug, Default)]
+pub struct Disagreement(AtomicI64);
+
+impl Disagreement {
+    /// By how much the clock is ahead of the log's, negative where it is behind; `None` while the two agree.
+    #[must_use]
+    pub fn ahead(&self) -> Option<Span> {
+        Some(Span(self.0.load(Ordering::Relaxed))).filter(|ahead| *ahead != Span::ZERO)
+    }
+
+    fn tell(&self, ahead: Span) {
+        self.0.store(ahead.0, Ordering::Relaxed);
+    }
+}
+
+/// Ticks until `shutdown`, and shows in `told` while it does not because the clocks disagree. Errors of the log are logged
+/// and counted, and the next second is another try.
+pub async fn run(
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    by: TickedBy,
+    told: Arc<Disagreement>,
+    shutdown: CancellationToken,
+) {
     metrics::describe();
     let mut ticker = Ticker {
         log,
@@ -33,6 +57,7 @@ pub async fn run(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, by: TickedBy, sh
         instance: RandomState::new().build_hasher().finish(),
         known: None,
         refusing: false,
+        told,
     };
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -59,6 +84,7 @@ struct Ticker {
     instance: u64,
     known: Option<Comparison>,
     refusing: bool,
+    told: Arc<Disagreement>,
 }
 
 /// Clock and log, as they were when a record was read back.
@@ -95,6 +121,7 @@ impl Ticker {
         let ahead = known.ahead_now(now);
         if Span(ahead.0.saturating_abs()) > APART {
             metrics::tick_refused();
+            self.told.tell(ahead);
             if !std::mem::replace(&mut self.refusing, true) {
                 tracing::error!(
                     ahead_s = ahead.as_seconds(),
@@ -103,6 +130,7 @@ impl Ticker {
             }
             return Ok(());
         }
+        self.told.tell(Span::ZERO);
         if std::mem::replace(&mut self.refusing, false) {
             tracing::info!("the clock and the log's agree again");
         }

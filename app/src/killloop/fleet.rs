@@ -1,4 +1,5 @@
-//! What is killed: the one process that does everything, or a process for each role, some of them paused as well.
+//! What is killed: the one process that does everything, or a process for each role, some of them paused as well, and
+//! brokers where there are several.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +7,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
-use super::server::{Running, Start};
+use super::engines::Brokers;
+use super::server::{Running, Skew, Start};
 use super::{Plan, Shared};
 
 /// How long a process stands still: often longer than its group waits for it.
@@ -14,8 +16,10 @@ const STILL: std::ops::Range<u64> = 300..12_000;
 /// Of a hundred times that something happens, so often a process is paused instead of killed, where there are several.
 const PAUSES: u32 = 30;
 
-/// The roles of a fleet, each with how many processes.
-const ROLES: [(&str, usize); 4] = [("ingest", 1), ("serve", 1), ("process", 3), ("project", 2)];
+/// As often as two processes a broker is killed, where one may be.
+const WEIGHT: usize = 2;
+/// How many project.
+const PROJECTORS: usize = 2;
 
 /// One process and how it is started.
 struct Member {
@@ -28,6 +32,7 @@ struct Member {
 /// All processes.
 pub(super) struct Fleet {
     members: Vec<Member>,
+    brokers: Option<Brokers>,
     /// Where readings are taken.
     pub(super) http: String,
     /// The same by MQTT.
@@ -39,29 +44,40 @@ pub(super) struct Fleet {
 impl Fleet {
     /// Starts it.
     pub(super) async fn start(plan: &Plan) -> Result<Self, String> {
-        let roles: &[(&'static str, usize)] = match &plan.shared {
-            None => &[("up", 1)],
+        let mut brokers = None;
+        let roles = match &plan.shared {
+            None => vec![("up", 1)],
             Some(shared) => {
-                prepare(plan, shared).await?;
-                &ROLES
+                brokers = Brokers::of(plan.engines.as_ref()).await?;
+                let copies = if brokers.is_some() { 3 } else { 1 };
+                prepare(plan, shared, copies).await?;
+                let processors = plan.processors;
+                vec![
+                    ("ingest", 1),
+                    ("serve", 1),
+                    ("process", processors),
+                    ("project", PROJECTORS),
+                ]
             }
         };
         let mut fleet = Self {
             members: Vec::new(),
+            brokers,
             http: String::new(),
             mqtt: String::new(),
             desk: String::new(),
         };
         for (role, count) in roles {
-            for n in 0..*count {
-                fleet.add(plan, role, n)?;
+            for _ in 0..count {
+                fleet.add(plan, role, None)?;
             }
         }
         Ok(fleet)
     }
 
-    /// Starts one more, which comes back where it was.
-    fn add(&mut self, plan: &Plan, role: &'static str, n: usize) -> Result<(), String> {
+    /// Starts one more, which comes back where it was; where it speaks HTTP.
+    pub(super) fn add(&mut self, plan: &Plan, role: &'static str, skew: Option<Skew>) -> Result<String, String> {
+        let n = self.of(role).count();
         let data = match plan.shared {
             None => plan.data.clone(),
             Some(_) => plan.data.join(format!("{role}-{n}")),
@@ -70,6 +86,7 @@ impl Fleet {
         let mut start = Start::new(plan, role, data);
         start.listen = Some("127.0.0.1:0".to_owned());
         start.mqtt = takes.then(|| "127.0.0.1:0".to_owned());
+        start.skew = skew;
         let running = start.run()?;
         start.listen = Some(running.http.clone());
         if takes {
@@ -79,11 +96,31 @@ impl Fleet {
         if serves {
             self.desk.clone_from(&running.http);
         }
+        let http = running.http.clone();
         self.members.push(Member {
             start,
             running,
             wakes: None,
         });
+        Ok(http)
+    }
+
+    fn of(&self, role: &str) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(move |member| member.start.role == role)
+    }
+
+    /// Where those of a role speak HTTP.
+    pub(super) fn addresses(&self, role: &str) -> Vec<String> {
+        self.of(role).map(|member| member.running.http.clone()).collect()
+    }
+
+    /// Stops so many of a role, the newest first.
+    pub(super) async fn remove(&mut self, role: &str, count: usize) -> Result<(), String> {
+        for _ in 0..count {
+            let last = self.members.iter().rposition(|member| member.start.role == role);
+            let last = last.ok_or_else(|| format!("no {role} is left"))?;
+            self.members.remove(last).running.stop().await?;
+        }
         Ok(())
     }
 
@@ -92,7 +129,17 @@ impl Fleet {
         sleep(Duration::from_millis(chance.u64(50..1500))).await;
         self.wake(Instant::now())?;
         let several = self.members.len() > 1;
-        let which = chance.usize(..self.members.len());
+        let mut broker = None;
+        if let Some(brokers) = &mut self.brokers
+            && brokers.look().await?
+        {
+            broker = Some(brokers);
+        }
+        let among = self.members.len() + broker.as_ref().map_or(0, |_| WEIGHT);
+        let which = chance.usize(..among);
+        if let Some(brokers) = broker.filter(|_| which >= self.members.len()) {
+            return brokers.kill(chance).await;
+        }
         let member = &mut self.members[which];
         let role = member.start.role;
         if several && member.wakes.is_none() && chance.u32(..100) < PAUSES {
@@ -119,7 +166,10 @@ impl Fleet {
     }
 
     /// Everybody goes on.
-    pub(super) fn calm(&mut self) -> Result<(), String> {
+    pub(super) async fn calm(&mut self) -> Result<(), String> {
+        if let Some(brokers) = &mut self.brokers {
+            brokers.calm().await?;
+        }
         for member in &mut self.members {
             if member.wakes.take().is_some() {
                 member.running.resume()?;
@@ -129,7 +179,12 @@ impl Fleet {
     }
 
     /// Stops all, doors first, so that nothing is left that a processor has not seen.
-    pub(super) async fn stop(self) -> Result<(), String> {
+    pub(super) async fn stop(mut self) -> Result<(), String> {
+        self.members.sort_by_key(|member| match member.start.role {
+            "ingest" => 0,
+            "serve" => 1,
+            _ => 2,
+        });
         for member in self.members {
             let more = member.start.role == "serve";
             member.running.stop().await?;
@@ -143,9 +198,10 @@ impl Fleet {
 }
 
 /// Topics, tables, and the key that all share.
-async fn prepare(plan: &Plan, shared: &Shared) -> Result<(), String> {
+async fn prepare(plan: &Plan, shared: &Shared, copies: u8) -> Result<(), String> {
     let kafka = eventlog::kafka::Options {
         partitions: 4,
+        replication: copies,
         ..eventlog::kafka::Options::parse(&shared.log)?
     };
     let drift = eventlog::kafka::apply(&kafka).await.map_err(|e| e.to_string())?;

@@ -58,7 +58,7 @@ impl Load {
             connections: 3,
             window: 64,
             batch: if mqtt { 1 } else { 6 },
-            patience: Duration::from_secs(90),
+            patience: Duration::from_secs(180),
         };
         let (by_http, http_answers) = delivery(false, http).start();
         let (by_mqtt, mqtt_answers) = delivery(true, mqtt).start();

@@ -4,11 +4,16 @@
 //! not by the server's own arithmetic. `fajma verify` must agree as well.
 
 mod bodies;
+pub mod clocks;
+pub mod engines;
 mod evidence;
 mod fleet;
 mod fold;
 mod load;
+pub mod outages;
 mod people;
+mod raw;
+pub mod rebalance;
 mod server;
 mod views;
 
@@ -24,11 +29,13 @@ use schemas::journal::{Fact, Recorded};
 use schemas::partition;
 use serde_json::json;
 use smol_str::SmolStr;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::client;
 use crate::token::sign;
+use engines::Engines;
 use evidence::Evidence;
 use fleet::Fleet;
 use fold::Change;
@@ -54,6 +61,10 @@ pub struct Plan {
     pub data: PathBuf,
     /// Where log and views are, for a process per role; else one process does everything.
     pub shared: Option<Shared>,
+    /// What started them, where they may be killed as well.
+    pub engines: Option<Engines>,
+    /// Processors, where each role is a process.
+    pub processors: usize,
     /// How often to kill, or pause.
     pub kills: u32,
     /// Makes patients, people and the moments of the kills the same again.
@@ -92,28 +103,56 @@ const TOLD: usize = 12;
 /// The promises that were broken, or what kept them from being looked at.
 pub async fn run(plan: &Plan) -> Result<Outcome, String> {
     let mut chance = fastrand::Rng::with_seed(plan.seed);
-    let mut fleet = Fleet::start(plan).await?;
-    let (http, mqtt, desk) = (fleet.http.clone(), fleet.mqtt.clone(), fleet.desk.clone());
-    let token = admin(&plan.data)?;
-    let stop = CancellationToken::new();
-    let load = Load::start(plan, (&http, &mqtt), &token, &stop);
-    let people = tokio::spawn(people::act(plan.clone(), desk.clone(), token.clone(), stop.clone()));
+    let mut ward = Ward::open(plan).await?;
     for kill in 1..=plan.kills {
-        let what = fleet.disturb(&mut chance).await?;
+        let what = ward.fleet.disturb(&mut chance).await?;
         tracing::info!(kill, what);
-        load.restarted();
+        ward.load.restarted();
     }
-    fleet.calm()?;
-    sleep(Duration::from_millis(1500)).await;
-    stop.cancel();
-    let done = people.await.map_err(|e| e.to_string())?;
-    let delivered = load.finish().await?;
-    let shown = look(plan, (&http, &desk), &token).await?;
-    fleet.stop().await?;
-    let evidence = evidence::read(plan).await?;
-    let outcome = compare(&delivered, &done, &shown, &evidence)?;
-    server::verify(plan)?;
-    Ok(outcome)
+    Ok(ward.close().await?.0)
+}
+
+/// A running house with patients and people in it.
+struct Ward<'a> {
+    plan: &'a Plan,
+    fleet: Fleet,
+    load: Load,
+    people: JoinHandle<Vec<Done>>,
+    token: String,
+    stop: CancellationToken,
+}
+
+impl<'a> Ward<'a> {
+    async fn open(plan: &'a Plan) -> Result<Self, String> {
+        let fleet = Fleet::start(plan).await?;
+        let token = admin(&plan.data)?;
+        let stop = CancellationToken::new();
+        let load = Load::start(plan, (&fleet.http, &fleet.mqtt), &token, &stop);
+        let people = people::act(plan.clone(), fleet.desk.clone(), token.clone(), stop.clone());
+        Ok(Self {
+            plan,
+            fleet,
+            load,
+            people: tokio::spawn(people),
+            token,
+            stop,
+        })
+    }
+
+    /// Lets everything come to rest, stops it, and holds what it did against what it should have done.
+    async fn close(mut self) -> Result<(Outcome, Evidence), String> {
+        self.fleet.calm().await?;
+        sleep(Duration::from_millis(1500)).await;
+        self.stop.cancel();
+        let done = self.people.await.map_err(|e| e.to_string())?;
+        let delivered = self.load.finish().await?;
+        let shown = look(self.plan, (&self.fleet.http, &self.fleet.desk), &self.token).await?;
+        self.fleet.stop().await?;
+        let evidence = evidence::read(self.plan).await?;
+        let outcome = compare(&delivered, &done, &shown, &evidence)?;
+        server::verify(self.plan)?;
+        Ok((outcome, evidence))
+    }
 }
 
 fn admin(data: &Path) -> Result<String, String> {
@@ -144,7 +183,7 @@ async fn look(plan: &Plan, (http, desk): (&str, &str), token: &str) -> Result<Ve
 }
 
 fn compare(delivered: &Delivered, done: &[Done], shown: &[Shown], evidence: &Evidence) -> Result<Outcome, String> {
-    let mut wrong = Vec::new();
+    let mut wrong = evidence.wrong.clone();
     let mut outcome = Outcome {
         acknowledged: delivered.acknowledged.len(),
         answers: done.len(),

@@ -21,6 +21,17 @@ pub(super) struct Start {
     shared: Option<(Shared, PathBuf)>,
     pub(super) listen: Option<String>,
     pub(super) mqtt: Option<String>,
+    /// Shows it another time.
+    pub(super) skew: Option<Skew>,
+}
+
+/// How a process is shown another time of day; what it waits by stays as it is.
+#[derive(Debug, Clone)]
+pub(super) struct Skew {
+    /// The library `faketime`.
+    pub(super) library: PathBuf,
+    /// Seconds, with a sign.
+    pub(super) by: &'static str,
 }
 
 /// A running server.
@@ -40,6 +51,7 @@ impl Start {
             shared: plan.shared.clone().map(|shared| (shared, key)),
             listen: None,
             mqtt: None,
+            skew: None,
         }
     }
 
@@ -56,6 +68,13 @@ impl Start {
             command
                 .args(["--log", &shared.log, "--views", &shared.views, "--key"])
                 .arg(key);
+        }
+        if let Some(skew) = &self.skew {
+            command
+                .env("LD_PRELOAD", &skew.library)
+                .env("FAKETIME", skew.by)
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("FAKETIME_FORCE_MONOTONIC_FIX", "0");
         }
         let mut child = command
             .env("FAJMA_LOGGING_FILTER", "error")

@@ -3,6 +3,7 @@
 pub mod course;
 pub mod delivery;
 mod http;
+pub mod listening;
 mod mqtt;
 pub mod patient;
 pub mod plan;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use api::{Disk, DoorTraffic, Lag, Operations, Stats};
 use eventlog::{EventLog, Offset, Topic};
 use ingest::Intake;
+use ingest::ticker::Disagreement;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use processors::runner::{Board, State};
 use projections::runner::ProgressBoard;
-use tokio::time::Instant;
+use projections::store::ViewStore;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::supervisor::Roles;
@@ -25,6 +27,8 @@ const SECONDS: [f64; 16] = [
 ];
 /// How often the directory's size is counted.
 const COUNT_DISK_EVERY: u32 = 30;
+/// How long the views' database may take to answer before that is said.
+const VIEWS_ANSWER: Duration = Duration::from_secs(5);
 
 /// Where metrics are collected: one place per process, whoever asks first makes it.
 pub fn recorder() -> PrometheusHandle {
@@ -56,6 +60,9 @@ pub struct Running {
     metrics: PrometheusHandle,
     /// Whether processors run here whatever others do.
     processes: bool,
+    clocks: Arc<Disagreement>,
+    /// Why the views' database does not answer, where it is one and does not.
+    views_away: Mutex<Option<String>>,
     observed: Mutex<Observed>,
     pulse: Mutex<Pulse>,
 }
@@ -116,6 +123,8 @@ impl Running {
             intake,
             metrics,
             processes,
+            clocks: Arc::default(),
+            views_away: Mutex::default(),
             observed: Mutex::default(),
             pulse: Mutex::new(Pulse::begin()),
         }
@@ -138,6 +147,26 @@ impl Running {
             return Some(format!("the log has taken no tick for {} s", still.as_secs()));
         }
         self.roles.hopeless(options)
+    }
+
+    /// Where the ticker says that its clock is wrong.
+    pub(super) const fn clocks(&self) -> &Arc<Disagreement> {
+        &self.clocks
+    }
+
+    /// Asks the views' database once a second whether it answers.
+    pub(super) async fn reach_views(&self, store: &dyn ViewStore) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            second.tick().await;
+            let away = match timeout(VIEWS_ANSWER, store.progress(Topic::Journal, 0)).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer in {} s", VIEWS_ANSWER.as_secs())),
+            };
+            *self.views_away.lock().unwrap_or_else(PoisonError::into_inner) = away;
+        }
     }
 
     async fn feel(&self) -> Result<(), String> {
@@ -240,6 +269,15 @@ impl Operations for Running {
         for stopped in self.projecting.stopped() {
             let (topic, partition) = (stopped.topic.name(), stopped.partition);
             unready.push(format!("views of {topic}/{partition}: {}", stopped.reason));
+        }
+        if let Some(ahead) = self.clocks.ahead() {
+            unready.push(format!(
+                "the clock is {:.1} s ahead of the log's: no ticks from here until they agree; set the clock (NTP)",
+                ahead.as_seconds()
+            ));
+        }
+        if let Some(why) = &*self.views_away.lock().unwrap_or_else(PoisonError::into_inner) {
+            unready.push(format!("the views' database does not answer, what is new waits: {why}"));
         }
         unready
     }

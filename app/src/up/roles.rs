@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::token::Issuer;
 use eventlog::EventLog;
 use eventlog::kafka::Standby;
+use ingest::ticker::Disagreement;
 use ingest::{Intake, ticker};
 use schemas::facts::TickedBy;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,7 @@ pub(super) fn start_roles(
         stand_by(&mut supervisor, inside, processing, &stop)?;
     }
     if duties.ingest {
-        tick(&mut supervisor, house, &stop);
+        tick(&mut supervisor, house, running.clocks(), &stop);
         pace(&mut supervisor, intake, &stop);
     }
     let (keeper, until) = (Arc::clone(&house.policy), stop.clone());
@@ -76,6 +77,11 @@ pub(super) fn start_roles(
         && let Some(served) = house.served.clone()
     {
         project(&mut supervisor, inside, served, projecting, &stop);
+    }
+    if house.kafka.is_some()
+        && let Some(served) = &house.served
+    {
+        reach_views(&mut supervisor, running, served, &stop);
     }
     listen_for_commands(&mut supervisor, house, &stop)?;
     Ok((supervisor, stop))
@@ -147,12 +153,14 @@ fn stand_by(
     Ok(())
 }
 
-fn tick(supervisor: &mut Supervisor, house: &House, stop: &CancellationToken) {
+fn tick(supervisor: &mut Supervisor, house: &House, told: &Arc<Disagreement>, stop: &CancellationToken) {
     let (log, clock, until) = (Arc::clone(&house.log), Arc::clone(&house.clock), stop.clone());
+    let told = Arc::clone(told);
     supervisor.start("tick", stop.clone(), move || {
         let (log, clock, until) = (Arc::clone(&log), Arc::clone(&clock), until.clone());
+        let told = Arc::clone(&told);
         async move {
-            ticker::run(log, clock, TickedBy::Ingest, until).await;
+            ticker::run(log, clock, TickedBy::Ingest, told, until).await;
             Ok(())
         }
     });
@@ -196,6 +204,19 @@ fn project(
                 served.gate.run(&until, run).await
             };
             behind.spawn(run).await.map_err(|e| e.to_string())?
+        }
+    });
+}
+
+/// Asks the views' database once a second whether it answers: who lives by it says so where it does not.
+fn reach_views(supervisor: &mut Supervisor, running: &Arc<Running>, served: &Served, stop: &CancellationToken) {
+    let (running, store, until) = (Arc::clone(running), served.views.store(), stop.clone());
+    supervisor.start("views", stop.clone(), move || {
+        let (running, store, until) = (Arc::clone(&running), Arc::clone(&store), until.clone());
+        async move {
+            let asking = running.reach_views(&*store);
+            until.run_until_cancelled(asking).await;
+            Ok(())
         }
     });
 }

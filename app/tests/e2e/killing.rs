@@ -11,6 +11,8 @@ async fn after_five_kills_all_that_was_acknowledged_is_there_once_and_every_aler
         binary: env!("CARGO_BIN_EXE_fajma").into(),
         data: dir.path().join("data"),
         shared: None,
+        engines: None,
+        processors: 1,
         kills: 5,
         seed: 20_261_123,
         patients: 10,

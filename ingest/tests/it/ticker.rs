@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use eventlog::{Clock, EventLog, ManualClock};
-use ingest::ticker;
+use ingest::ticker::{self, Disagreement};
 use schemas::facts::{ClockTicked, TickedBy};
 use schemas::journal::Fact;
 use schemas::time::{Span, Timestamp};
@@ -30,6 +30,7 @@ impl Clock for Moving {
 struct Running {
     log: Arc<MemoryLog>,
     clock: Arc<Moving>,
+    told: Arc<Disagreement>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -43,10 +44,13 @@ fn start() -> Running {
     let shutdown = CancellationToken::new();
     let (port, same): (Arc<dyn EventLog>, Arc<dyn Clock>) =
         (Arc::<MemoryLog>::clone(&log), Arc::<Moving>::clone(&clock));
-    let task = tokio::spawn(ticker::run(port, same, TickedBy::Ingest, shutdown.clone()));
+    let told: Arc<Disagreement> = Arc::default();
+    let shown = Arc::clone(&told);
+    let task = tokio::spawn(ticker::run(port, same, TickedBy::Ingest, shown, shutdown.clone()));
     Running {
         log,
         clock,
+        told,
         shutdown,
         task,
     }
@@ -97,9 +101,12 @@ async fn a_clock_that_jumps_does_not_tick_until_it_is_right_again() {
         running.clock.base.advance(jump);
         running.seconds(5).await;
         assert_eq!(running.ticks(), before, "no tick of a wrong clock");
+        let ahead = running.told.ahead().map(Span::as_seconds).unwrap();
+        assert!((ahead - jump.as_seconds()).abs() < 1.0, "it says by how much: {ahead}");
         running.clock.base.advance(Span(-jump.0));
         running.seconds(2).await;
         assert!(running.ticks() > before, "it goes on by itself");
+        assert_eq!(running.told.ahead(), None);
         running.shutdown.cancel();
     }
 }
