@@ -1,5 +1,5 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles outages clocks rebalance tools
+.PHONY: up up-distributed build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles outages clocks rebalance tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
@@ -8,6 +8,9 @@ CRATES := schemas eventlog ingest processors projections api app benches
 
 up: build                ## everything in one process, with three simulated patients (UP="--data DIR" for your own flags)
 	$(FAJMA) up $(or $(UP),--demo 3)
+
+up-distributed: build    ## every role in a process of its own, on a real Kafka and Cassandra on this machine
+	docker/engines/distributed $(FAJMA)
 
 build: tools             ## the release binary, at $(TARGET)/release/fajma
 	cargo build --release --locked -p app --bin fajma
