@@ -342,7 +342,7 @@ async fn send(house: &House, some: &[Measured]) {
 
 /// Once more, through another door: every other sensor by MQTT, the rest as the REST proxy takes it.
 async fn again(house: &House, some: &[Measured], (client, events): &mut (AsyncClient, EventLoop)) {
-    if some[0].sensor % 2 == 0 {
+    if some[0].sensor.is_multiple_of(2) {
         for it in some {
             let topic = format!(
                 "fajma/patient/{}/sensor/s{}/data",
