@@ -194,19 +194,21 @@ pub async fn apply(options: &Options) -> Result<Vec<Drift>, LogError> {
     drift(&admin, &asking, &wanted, &look(options).await?).await
 }
 
+/// How often in a row they must be found: each time another broker may be asked, and some hear of them later.
+const FOUND: usize = 6;
+
 /// Waits until every broker asked knows the new topics.
 async fn settled(options: &Options, wanted: &[Wanted]) -> Result<(), LogError> {
     let look = async {
-        loop {
+        let mut found = 0;
+        while found < FOUND {
             let there = look(options).await;
             let whole = |found: &Found| {
                 wanted
                     .iter()
                     .all(|w| found.partitions.get(&w.name) == Some(&w.partitions))
             };
-            if there.as_ref().is_ok_and(whole) {
-                return;
-            }
+            found = if there.as_ref().is_ok_and(whole) { found + 1 } else { 0 };
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
