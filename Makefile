@@ -28,7 +28,6 @@ engine-tests: tools
 	cargo test --locked -p projections --features engine-tests --test scylla --test views
 	cargo build --locked -p app --bins
 	$(PROVE) clocks --lasting 45
-	$(PROVE) outages --store 20 --broker 10 --patients 10
 
 engines:                 ## a real Kafka and a real Cassandra on loopback; prints their addresses
 	@docker/engines/engines up

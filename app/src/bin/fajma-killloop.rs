@@ -143,11 +143,11 @@ async fn prove(proof: Option<&Proof>, plan: &Plan) -> Result<String, String> {
         }
         Some(Proof::Clocks { lasting }) => {
             let library = match &plan.engines {
-                Some(engines) => engines.faketime().await?,
+                Some(engines) => engines.wrong_clock().await?,
                 None => None,
             };
             let Some(library) = library else {
-                return Ok("NOT RUN: clocks (faketime is missing, or docker/engines/engines run)".to_owned());
+                return Ok("NOT RUN: clocks (a C compiler is missing, or docker/engines/engines run)".to_owned());
             };
             let told = clocks::run(plan, library, Duration::from_secs(*lasting)).await?;
             Ok(told.join("\n"))

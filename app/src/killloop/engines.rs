@@ -78,8 +78,8 @@ impl Engines {
     ///
     /// # Errors
     /// What the script says.
-    pub async fn faketime(&self) -> Result<Option<PathBuf>, String> {
-        Ok(self.call(&["faketime"]).await?.map(PathBuf::from))
+    pub async fn wrong_clock(&self) -> Result<Option<PathBuf>, String> {
+        Ok(self.call(&["wrong-clock"]).await?.map(PathBuf::from))
     }
 }
 

@@ -16,6 +16,8 @@ const STILL: std::ops::Range<u64> = 300..12_000;
 /// Of a hundred times that something happens, so often a process is paused instead of killed, where there are several.
 const PAUSES: u32 = 30;
 
+/// How long it may take to start, one of several brokers being away.
+const STARTING: Duration = Duration::from_secs(120);
 /// As often as two processes a broker is killed, where one may be.
 const WEIGHT: usize = 2;
 /// How many project.
@@ -150,7 +152,7 @@ impl Fleet {
         }
         member.running.kill();
         member.wakes = None;
-        member.running = member.start.run()?;
+        member.running = started(&member.start).await?;
         Ok(format!("{role} killed"))
     }
 
@@ -194,6 +196,18 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+}
+
+/// Starts it, as a service manager does: one that finds the log away ends, and is started again.
+async fn started(start: &Start) -> Result<Running, String> {
+    let until = Instant::now() + STARTING;
+    loop {
+        match start.run() {
+            Ok(running) => return Ok(running),
+            Err(why) if Instant::now() >= until => return Err(why),
+            Err(_) => sleep(Duration::from_secs(1)).await,
+        }
     }
 }
 

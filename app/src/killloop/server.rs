@@ -28,7 +28,7 @@ pub(super) struct Start {
 /// How a process is shown another time of day; what it waits by stays as it is.
 #[derive(Debug, Clone)]
 pub(super) struct Skew {
-    /// The library `faketime`.
+    /// `docker/engines/wrong_clock.c`.
     pub(super) library: PathBuf,
     /// Seconds, with a sign.
     pub(super) by: &'static str,
@@ -70,11 +70,7 @@ impl Start {
                 .arg(key);
         }
         if let Some(skew) = &self.skew {
-            command
-                .env("LD_PRELOAD", &skew.library)
-                .env("FAKETIME", skew.by)
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-                .env("FAKETIME_FORCE_MONOTONIC_FIX", "0");
+            command.env("LD_PRELOAD", &skew.library).env("WRONG_CLOCK", skew.by);
         }
         let mut child = command
             .env("FAJMA_LOGGING_FILTER", "error")

@@ -15,7 +15,7 @@ use super::fold::{Change, windows};
 use crate::client;
 
 /// How long views may take to catch up.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 const METRICS: [&str; 2] = ["heart_rate", "spo2"];
 const SIZES: [&str; 4] = ["1m", "5m", "1h", "1d"];
 /// What an alert in the view has in common with one in the log.

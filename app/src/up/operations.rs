@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use processors::runner::{Board, State};
 use projections::runner::ProgressBoard;
 use projections::store::ViewStore;
+use schemas::time::Span;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -271,9 +272,10 @@ impl Operations for Running {
             unready.push(format!("views of {topic}/{partition}: {}", stopped.reason));
         }
         if let Some(ahead) = self.clocks.ahead() {
+            let side = if ahead > Span::ZERO { "ahead of" } else { "behind" };
             unready.push(format!(
-                "the clock is {:.1} s ahead of the log's: no ticks from here until they agree; set the clock (NTP)",
-                ahead.as_seconds()
+                "the clock is {:.1} s {side} the log's: no ticks from here until they agree; set the clock (NTP)",
+                ahead.as_seconds().abs()
             ));
         }
         if let Some(why) = &*self.views_away.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -381,6 +381,15 @@ fn failed(error: &KafkaError) -> LogError {
     }
 }
 
+/// Whether it says only that one broker is not reached: the client goes on by the others, once they have agreed on who
+/// leads, and whoever asks waits for that as long as for any answer.
+fn is_of_one_broker(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve)
+    )
+}
+
 fn timeout(of: std::time::Duration) -> Timeout {
     Timeout::After(of)
 }

@@ -328,10 +328,19 @@ async fn make(
     Ok(())
 }
 
+/// How often in a row a change must be found: each time another broker may be asked, and some hear of it later.
+const FOUND: usize = 6;
+
 /// Waits until the brokers asked know of a change.
 async fn until(options: &Options, done: impl Fn(&Found) -> bool, late: &str) -> Result<(), LogError> {
     let looking = async {
-        while !look(options).await.as_ref().is_ok_and(&done) {
+        let mut found = 0;
+        while found < FOUND {
+            found = if look(options).await.as_ref().is_ok_and(&done) {
+                found + 1
+            } else {
+                0
+            };
             tokio::time::sleep(PAUSE).await;
         }
     };
