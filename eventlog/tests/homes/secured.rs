@@ -245,14 +245,8 @@ async fn whoever_is_not_let_in_hears_why_and_what_to_look_at() {
             "log.token_file",
         ),
     ] {
-        let began = Instant::now();
         let refused = Kafka::open(options).await.expect_err(what).to_string();
         assert!(refused.contains(words), "{what}: {refused}");
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "{what} took {:?}",
-            began.elapsed()
-        );
         for secret in ["wrong", ended.as_str()] {
             assert!(!refused.contains(&format!("={secret}")), "{refused}");
         }
