@@ -169,19 +169,22 @@ mod tests {
         Timestamp(0) + Span::seconds(seconds)
     }
 
-    #[test]
-    fn a_command_is_sent_again_ever_more_seldom_until_it_is_answered_or_its_time_is_over() {
-        let (commands, sensor) = (Commands::default(), SensorId::new("s").unwrap());
-        let issued = CommandIssued {
+    fn identify(expires_at: Timestamp) -> CommandIssued {
+        CommandIssued {
             command_id: "c".into(),
             name: CommandName::Identify,
             metric: None,
             offset: None,
             every: None,
-            expires_at: at(300),
+            expires_at,
             by: "x".into(),
-        };
-        commands.issued(&sensor, &issued, at(0));
+        }
+    }
+
+    #[test]
+    fn a_command_is_sent_again_ever_more_seldom_until_it_is_answered_or_its_time_is_over() {
+        let (commands, sensor) = (Commands::default(), SensorId::new("s").unwrap());
+        commands.issued(&sensor, &identify(at(300)), at(0));
         let mut sent = Vec::new();
         for second in 0..310 {
             for due in commands.due(at(second)) {
@@ -194,7 +197,7 @@ mod tests {
         assert_eq!(commands.expired(at(300)), [(sensor.clone(), SmolStr::new("c"))]);
         commands.over(&sensor, &"c".into());
         assert_eq!((commands.due(at(5)), commands.expired(at(999))), (vec![], vec![]));
-        commands.issued(&sensor, &issued, at(0));
+        commands.issued(&sensor, &identify(at(300)), at(0));
         commands.attempted(&sensor, &"c".into(), 7);
         let due = commands.due(at(1)).remove(0);
         assert_eq!(due.attempt, 8, "after a restart the count goes on");
@@ -208,16 +211,7 @@ mod tests {
     #[test]
     fn a_sensor_that_does_not_listen_was_not_told_and_is_looked_for_again_soon() {
         let (commands, sensor) = (Commands::default(), SensorId::new("s").unwrap());
-        let issued = CommandIssued {
-            command_id: "c".into(),
-            name: CommandName::Identify,
-            metric: None,
-            offset: None,
-            every: None,
-            expires_at: at(3_600),
-            by: "x".into(),
-        };
-        commands.issued(&sensor, &issued, at(0));
+        commands.issued(&sensor, &identify(at(3_600)), at(0));
         let mut looked = Vec::new();
         for second in 0..45 {
             for due in commands.due(at(second)) {

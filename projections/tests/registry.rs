@@ -6,9 +6,9 @@ mod house;
 
 use house::{Views, at, device, envelope, measured, recorded};
 use projections::query::{self, Paging};
-use schemas::facts::Liveness;
+use schemas::facts::{Liveness, PatientMerged};
 use schemas::ids::{Key, PatientId, SensorId};
-use schemas::journal::Recorded;
+use schemas::journal::{Fact, Recorded};
 use schemas::metric::Metric;
 use schemas::registry::{Record, Register};
 use serde_json::{Value, json};
@@ -158,6 +158,56 @@ async fn a_list_has_everybody_once_registered_or_heard_page_by_page() {
             .collect();
         assert_eq!(seen, wanted, "{limit}");
     }
+}
+
+fn merged(offset: i64, id: &str, into: Option<&str>, before: Option<&str>) -> Recorded {
+    let id_of = |id: &str| PatientId::new(id).unwrap();
+    let fact = Fact::PatientMerged(PatientMerged {
+        into: into.map(id_of),
+        before: before.map(id_of),
+        by: "admin".into(),
+    });
+    recorded(offset, envelope(id, at(offset), at(offset), fact))
+}
+
+#[tokio::test]
+async fn a_person_is_shown_once_also_where_two_said_at_once_that_each_is_the_other() {
+    let views = Views::new().await;
+    let known = ["a", "b", "c", "d"].map(|id| patient(0, id, id));
+    views.facts(&known).await;
+    let shown = async || {
+        let page = query::patient_cards(&*views.store, "", page(10, None)).await.unwrap();
+        let mut shown = String::new();
+        for card in page.items {
+            let person = query::person(&*views.store, &card.id).await.unwrap();
+            let alone = query::patient_card(&*views.store, &card.id).await.unwrap().unwrap();
+            assert_eq!(alone.merged_into, card.merged_into, "{}", card.id);
+            assert_eq!(
+                card.merged_into.unwrap_or_else(|| card.id.clone()),
+                person,
+                "{}",
+                card.id
+            );
+            shown += person.as_str();
+        }
+        let mut others = query::also_known_as(&*views.store, "a").await.unwrap();
+        others.sort();
+        (shown, others.concat())
+    };
+    views
+        .facts(&[merged(1, "a", Some("b"), None), merged(1, "b", Some("a"), None)])
+        .await;
+    views.facts(&[merged(1, "c", Some("b"), None)]).await;
+    assert_eq!(
+        shown().await,
+        ("aaad".to_owned(), "bc".to_owned()),
+        "the least id stands for a ring"
+    );
+    // Whoever takes `c` elsewhere does not know of a merging said meanwhile: only what `c` itself says counts.
+    views
+        .facts(&[merged(2, "c", Some("d"), None), merged(2, "b", None, Some("a"))])
+        .await;
+    assert_eq!(shown().await, ("bbdd".to_owned(), String::new()));
 }
 
 #[tokio::test]

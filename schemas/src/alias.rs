@@ -73,6 +73,10 @@ impl Aliases {
     /// The registration that stands for the person: itself, where it was never merged.
     #[must_use]
     pub fn person(&self, id: &PatientId) -> PatientId {
+        // Of nearly everybody nothing was ever merged, and every record asks.
+        if !self.into.contains_key(id) {
+            return id.clone();
+        }
         let mut way = Way::from(id.clone());
         loop {
             let into = self.into.get(way.at()).cloned();
@@ -85,6 +89,9 @@ impl Aliases {
     /// All other registrations of the person.
     #[must_use]
     pub fn also_known_as(&self, id: &PatientId) -> Vec<PatientId> {
+        if !self.into.contains_key(id) && !self.merged.contains_key(id) {
+            return Vec::new();
+        }
         let mut all = vec![self.person(id)];
         let mut seen: BTreeSet<PatientId> = all.iter().cloned().collect();
         let mut next = 0;

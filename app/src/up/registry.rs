@@ -98,6 +98,20 @@ impl Registry {
         }
     }
 
+    /// [`agree`](Self::agree), and a word where it did not answer for everything. Whether it did.
+    async fn agreed(&self, house: &House) -> bool {
+        let agreed = self.agree(house).await;
+        if let Err(why) = &agreed {
+            let registry = self.url.as_str();
+            tracing::warn!(
+                registry,
+                why,
+                "the registry of schemas is asked again: nothing waits for it"
+            );
+        }
+        agreed.is_ok()
+    }
+
     /// Asks it, tells the log, and frames by its ids from now on.
     async fn agree(&self, house: &House) -> Result<(), String> {
         let (ids, all) = self.register().await;
@@ -126,21 +140,13 @@ impl Registry {
 
     /// Asks it until it has answered for everything, until `stop`.
     pub(super) async fn keep(&self, house: &House, stop: CancellationToken) {
-        loop {
-            let Err(why) = self.agree(house).await else {
-                return stop.cancelled().await;
-            };
-            let registry = self.url.as_str();
-            tracing::warn!(
-                registry,
-                why,
-                "the registry of schemas is asked again: nothing waits for it"
-            );
+        while !self.agreed(house).await {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.options.retry.0) => {}
             }
         }
+        stop.cancelled().await;
     }
 }
 
@@ -158,13 +164,8 @@ pub(super) async fn begin(house: &House, registry: Option<&Registry>) -> Result<
         let ids = told.ids(&registry.url);
         let whole = KINDS.iter().all(|kind| ids.contains_key(&kind.id));
         kafka.frame_by(ids);
-        if !whole && let Err(why) = registry.agree(house).await {
-            let registry = registry.url.as_str();
-            tracing::warn!(
-                registry,
-                why,
-                "the registry of schemas is asked again: nothing waits for it"
-            );
+        if !whole {
+            registry.agreed(house).await;
         }
     }
     Ok(told)

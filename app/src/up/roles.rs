@@ -141,7 +141,11 @@ fn stand_by(
     let kafka = inside.house.kafka.clone();
     let kafka =
         kafka.ok_or_else(|| Failure::WrongUse("--standby is for a log that others share (log.url)".to_owned()))?;
-    let log: Arc<dyn EventLog> = Arc::new(Standby::new(kafka, inside.config.processors.standby_after.0));
+    let log: Arc<dyn EventLog> = Arc::new(Standby::new(
+        kafka,
+        inside.config.processors.standby_after.0,
+        Arc::clone(&inside.house.catalogue),
+    ));
     let (clock, until) = (Arc::clone(&inside.house.clock), stop.clone());
     supervisor.start("standby", stop.clone(), move || {
         let (log, clock, options, until) = (Arc::clone(&log), Arc::clone(&clock), options.clone(), until.clone());

@@ -95,11 +95,12 @@ pub(super) async fn last_origin(
 ) -> Result<Option<Origin>, LogError> {
     let bounds = inner.watermarks(output, partition).await?;
     let (mut from, mut last) = (bounds.start.max(bounds.end - LAST), None);
+    let catalogue = Catalogue::builtin();
     let incarnation = inner.layout.incarnation;
     while from < bounds.end {
         let batch = inner.history.read(output, partition, from, Limit::default()).await?;
         let Some(next) = batch.next() else { break };
-        let derived = batch.derived(&Catalogue::builtin());
+        let derived = batch.derived(&catalogue);
         for (_, derived) in derived.map_err(|e| LogError::Corrupt(e.to_string()))? {
             if derived.origin.incarnation != incarnation {
                 return Err(LogError::OtherIncarnation {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use schemas::codec::Catalogue;
 use schemas::derived::Origin;
 use schemas::time::Timestamp;
 use smol_str::SmolStr;
@@ -41,13 +42,19 @@ pub struct Standby {
     log: Arc<Kafka>,
     /// An owner that has said nothing for so long, though there is something to say, is taken for dead.
     patience: Duration,
+    /// By what conclusions of owners are read.
+    catalogue: Arc<Catalogue>,
 }
 
 impl Standby {
     /// Stands by on this log.
     #[must_use]
-    pub const fn new(log: Arc<Kafka>, patience: Duration) -> Self {
-        Self { log, patience }
+    pub const fn new(log: Arc<Kafka>, patience: Duration, catalogue: Arc<Catalogue>) -> Self {
+        Self {
+            log,
+            patience,
+            catalogue,
+        }
     }
 }
 
@@ -97,7 +104,7 @@ impl EventLog for Standby {
         Ok(Box::new(Silent::new(
             place,
             (processor, output, partition),
-            end,
+            (end, Arc::clone(&self.catalogue)),
             self.patience,
         )))
     }
@@ -124,6 +131,7 @@ struct Held {
     kept: VecDeque<Output>,
     /// Up to here the output topic is known.
     seen: Offset,
+    catalogue: Arc<Catalogue>,
     reached: Offset,
     /// Since when the owner's word has been behind ours.
     behind: Option<Instant>,
@@ -151,7 +159,7 @@ impl Silent {
     fn new(
         place: Place,
         (processor, output, partition): (&str, Topic, Partition),
-        seen: Offset,
+        (seen, catalogue): (Offset, Arc<Catalogue>),
         patience: Duration,
     ) -> Self {
         let (position, context) = (place.position(), place.context());
@@ -165,6 +173,7 @@ impl Silent {
             at: (output, partition),
             kept: VecDeque::new(),
             seen,
+            catalogue,
             reached: 0,
             behind: None,
             speaks: None,
@@ -309,7 +318,7 @@ impl Held {
                 }
             };
             let Some(next) = batch.next() else { break };
-            let derived = batch.derived(&schemas::codec::Catalogue::builtin());
+            let derived = batch.derived(&self.catalogue);
             for (_, derived) in derived.map_err(|e| LogError::Corrupt(e.to_string()))? {
                 self.place.heard(derived.origin);
             }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use eventlog::conformance::{appending, conclusion, seen};
 use eventlog::kafka::{Kafka, Options, Standby};
 use eventlog::{Checkpoint, EventLog, Offset, Stored, Topic, Work, Workspace};
+use schemas::codec::Catalogue;
 
 use super::kafka::{fresh, options};
 
@@ -28,7 +29,7 @@ impl Both {
         let records = (0..20).map(|n| appending(0, "p", format!("{n}"))).collect();
         owner.append(Topic::Journal, records).await.expect("appended");
         let other = Kafka::open(options.clone()).await.expect("another process");
-        let standby = Standby::new(other, PATIENCE);
+        let standby = Standby::new(other, PATIENCE, Arc::new(Catalogue::builtin()));
         Self {
             options,
             owner,

@@ -168,9 +168,16 @@ impl Pace {
     /// little at a time, so that others find room in between. A message with an alarm goes whole.
     pub(super) fn pieces<'f>(&self, mut facts: &'f mut [Pending]) -> Vec<(Urgency, &'f mut [Pending])> {
         let urgency = Urgency::of(facts);
-        let most = if self.past.waits() { PAST_AT_ONCE } else { usize::MAX };
-        let at_once = usize::try_from(self.past_limit()).unwrap_or(usize::MAX).min(most);
-        if urgency == Urgency::Alarm || facts.len() <= at_once {
+        let most = usize::try_from(self.past_limit()).unwrap_or(usize::MAX);
+        if urgency == Urgency::Alarm || facts.len() <= most.min(PAST_AT_ONCE) {
+            return vec![(urgency, facts)];
+        }
+        let at_once = if self.past.waits() {
+            most.min(PAST_AT_ONCE)
+        } else {
+            most
+        };
+        if facts.len() <= at_once {
             return vec![(urgency, facts)];
         }
         let mut pieces = Vec::new();

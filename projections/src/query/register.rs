@@ -266,15 +266,20 @@ pub async fn patient_cards(
     let known = register(store, Register::Patients, prefix, paging).await?;
     let heard = registry::patients(store, prefix, paging).await?;
     let merged = merged(known, heard, |row| row.id.clone().into(), paging.rows())?;
-    let mut aliases = match (merged.items.first(), merged.items.last()) {
+    let aliases = match (merged.items.first(), merged.items.last()) {
         (Some((first, ..)), Some((last, ..))) => aliases::merged(store, first.clone()..=last.clone()).await?,
         _ => BTreeMap::new(),
     };
     let mut items = Vec::with_capacity(merged.items.len());
     for (id, registered, heard) in merged.items {
         let id = PatientId::new(&id).map_err(|e| ViewError::Corrupt(format!("{id}: {e}")))?;
+        // Only of one that was merged is there anything to ask.
+        let merged_into = match aliases.get(&id) {
+            Some(_) => stands(store, &id).await?,
+            None => None,
+        };
         items.push(PatientCard {
-            merged_into: aliases.remove(&id),
+            merged_into,
             id,
             registered,
             heard,
