@@ -63,7 +63,7 @@ impl Default for Limits {
             recalled_records: 1 << 20,
             rejected_bytes: 512 << 10,
             behind_records: 4096,
-            past_rate: 1000,
+            past_rate: 500,
             held_at_most: Duration::from_secs(30),
             bounds: Bounds::default(),
         }

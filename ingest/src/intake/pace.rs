@@ -27,7 +27,7 @@ const STANDS_STILL: Duration = Duration::from_secs(3);
 /// The past waits at this part of what live values wait at.
 const PAST_PART: i64 = 8;
 /// So many records of the past go at once while something live comes, which has its place in between.
-const PAST_AT_ONCE: usize = 64;
+const PAST_AT_ONCE: usize = 8;
 /// What was measured so long before it came is the past.
 const PAST: Span = Span::seconds(120);
 
