@@ -16,7 +16,9 @@ pub struct Change {
     pub view: &'static View,
     /// Partition and clustering cells.
     pub key: Vec<Cell>,
-    /// A lower version never overwrites a higher one; of equal versions a removal wins, else the greater bytes.
+    /// A lower version never overwrites a higher one; of equal versions a removal wins, else the greater cells, in the
+    /// order of one value of CQL. Facts that may give one row in equal versions are for views that say so
+    /// ([`View::apart`]).
     pub version: i64,
     /// The other cells; `None` removes the row.
     pub cells: Option<Vec<Cell>>,

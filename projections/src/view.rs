@@ -147,15 +147,28 @@ pub struct View {
     pub clustering: &'static [Column],
     /// The other columns. Those that are mostly null stand last: they then take no room.
     pub columns: &'static [Column],
+    /// How many of the columns stand apart ([`APART`]: all). What those say follows from the key, or no two facts give the
+    /// row in one version. Where two may (a sensor that says two values of one moment), the rest of the columns are one
+    /// value in every home: a row is then the one fact's or the other's, never some of each.
+    pub apart: usize,
     /// Whether rows are added at the end of partitions and seldom written again: a hint to homes.
     pub grows: bool,
 }
+
+/// All of a view's columns stand apart.
+pub const APART: usize = usize::MAX;
 
 impl View {
     /// How many columns make the key.
     #[must_use]
     pub const fn key_len(&self) -> usize {
         self.partition.len() + self.clustering.len()
+    }
+
+    /// The columns that stand apart, and those that are one value.
+    #[must_use]
+    pub fn split(&self) -> (&'static [Column], &'static [Column]) {
+        self.columns.split_at(self.apart.min(self.columns.len()))
     }
 
     /// The columns of the key, in order.

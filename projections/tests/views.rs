@@ -158,6 +158,58 @@ async fn a_late_backlog_never_looks_newest() {
 }
 
 #[tokio::test]
+async fn of_two_values_of_one_moment_the_newest_is_one_of_them_whole_in_any_order() {
+    for turned in [false, true] {
+        let views = Views::new().await;
+        let mut facts = vec![measured("p1", "s1", HR, 5, 80.0), measured("p1", "s1", HR, 5, 130.5)];
+        facts[0].offset = 8_200;
+        facts[0].envelope.gateway_at = Some(at(6));
+        facts[1].offset = 64;
+        facts[1].envelope.received_at = at(9);
+        let greatest = facts.iter().map(|fact| fact.envelope.id).max().unwrap();
+        if turned {
+            facts.reverse();
+        }
+        for fact in facts {
+            views.facts(&[fact]).await;
+        }
+        let all = Range {
+            from: at(0),
+            to: at(60),
+        };
+        let both = query::readings(&*views.store, "p1", Some(HR), all, few(9, None))
+            .await
+            .unwrap();
+        assert_eq!(both.items.len(), 2);
+        let wanted: Vec<_> = both.items.into_iter().filter(|row| row.id == greatest).collect();
+        assert_eq!(query::latest(&*views.store, "p1").await.unwrap(), wanted);
+    }
+}
+
+/// It was received when it was received, whoever said what about it since.
+#[tokio::test]
+async fn of_a_reading_told_twice_as_of_one_moment_what_the_journal_has_last_is_shown() {
+    for turned in [false, true] {
+        let views = Views::new().await;
+        let mut again = measured("p1", "s1", HR, 5, 80.0);
+        let mut facts = vec![again.clone()];
+        facts[0].offset = 100;
+        again.offset = 8_200;
+        again.envelope.cause = Some(house::INCARNATION);
+        facts.push(again);
+        if turned {
+            facts.reverse();
+        }
+        for fact in facts {
+            views.facts(&[fact]).await;
+        }
+        let seen = query::latest(&*views.store, "p1").await.unwrap();
+        let seen: Vec<_> = seen.iter().map(|row| (row.position, row.reattributed)).collect();
+        assert_eq!(seen, [(8_200, true)]);
+    }
+}
+
+#[tokio::test]
 async fn of_a_window_the_newest_revision_is_shown_whatever_the_order() {
     let views = Views::new().await;
     let start = |n: i64| at(0) + Span::minutes(n);

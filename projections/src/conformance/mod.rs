@@ -3,16 +3,18 @@
 
 mod model;
 mod promises;
+mod ties;
 
 pub use model::any_order_gives_the_same_rows;
 pub use promises::*;
+pub use ties::of_equal_versions_one_whole_row_stays_whatever_the_order;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::store::{Change, ViewStore};
-use crate::view::{Cell, Row, Type, View, column};
+use crate::view::{APART, Cell, Row, Type, View, column};
 
 /// A fresh place for one test, in which views can be opened again and again.
 #[async_trait]
@@ -21,7 +23,10 @@ pub trait Site: Send + Sync {
     async fn open(&self) -> Arc<dyn ViewStore>;
 }
 
-/// The view that the suite writes to. A home that needs tables makes one for it and for [`REWRITTEN`].
+/// The views that the suite writes to: a home that needs tables makes them.
+pub const VIEWS: [&View; 4] = [&VIEW, &REWRITTEN, &TYING, &TYING_GROWS];
+
+/// What most of the suite writes to.
 pub static VIEW: View = VIEW_LIKE;
 
 const VIEW_LIKE: View = View {
@@ -38,6 +43,7 @@ const VIEW_LIKE: View = View {
         column("f", Type::Bool),
         column("n", Type::Int),
     ],
+    apart: APART,
     grows: true,
 };
 
@@ -45,6 +51,21 @@ const VIEW_LIKE: View = View {
 pub static REWRITTEN: View = View {
     name: "conformance_rewritten",
     grows: false,
+    ..VIEW_LIKE
+};
+
+/// For rows of which several have one version: the first column follows from the key.
+pub static TYING: View = View {
+    name: "conformance_tying",
+    apart: 1,
+    grows: false,
+    ..VIEW_LIKE
+};
+
+/// The same, for rows that are seldom written again.
+pub static TYING_GROWS: View = View {
+    name: "conformance_tying_grows",
+    apart: 1,
     ..VIEW_LIKE
 };
 
@@ -112,6 +133,7 @@ macro_rules! conformance_suite {
             applying_twice_is_applying_once,
             an_older_version_loses_whenever_it_comes,
             of_equal_versions_the_greater_stays_and_a_removal_is_greatest,
+            of_equal_versions_one_whole_row_stays_whatever_the_order,
             a_removed_row_stays_removed_until_a_newer_version,
             rows_are_scanned_in_order_within_bounds,
             prefix_bounds_compare_as_tuples,

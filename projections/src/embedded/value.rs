@@ -1,10 +1,13 @@
 //! A row's value as bytes: the version first, so that of two values of a key the greater bytes are the one that stays.
 //!
 //! Eight bytes of version (sign bit flipped, big-endian), one byte that is `00` for a row and `FF` for a removal, then
-//! the cells, each a tag and its bytes; nulls at the end take no room.
+//! the cells, each a tag and its bytes; for nulls at the end one byte stands.
+//!
+//! Of equal versions the cells' bytes decide, and they are in the order of the same cells as one value of CQL: a null is
+//! greatest, a longer text or number is greater than a shorter, equally long ones are compared byte by byte, unsigned. So
+//! both homes show the same row.
 
 use bytes::Bytes;
-use schemas::avro::{self, Avro};
 use schemas::time::Timestamp;
 use smol_str::SmolStr;
 
@@ -16,14 +19,17 @@ const REMOVED: u8 = 0xff;
 /// Version and kind.
 const HEAD: usize = 9;
 
-const NULL: u8 = 0;
-const TEXT: u8 = 1;
-const INT: u8 = 2;
-const DOUBLE: u8 = 3;
-const FALSE: u8 = 4;
-const TRUE: u8 = 5;
-const TIME: u8 = 6;
-const BLOB: u8 = 7;
+/// Tags of numbers and of lengths say in their lower half how many bytes follow.
+const TEXT: u8 = 0x10;
+const INT: u8 = 0x20;
+const TIME: u8 = 0x30;
+const BLOB: u8 = 0x40;
+const DOUBLE: u8 = 0x50;
+const FALSE: u8 = 0x60;
+const TRUE: u8 = 0x61;
+const NULL: u8 = 0xfe;
+/// Nulls to the end.
+const REST: u8 = 0xff;
 
 /// Appends a value; false where the cells do not fit the view.
 #[must_use]
@@ -38,38 +44,45 @@ pub(super) fn write(view: &View, version: i64, cells: Option<&[Cell]>, out: &mut
         return false;
     }
     let used = cells.iter().rposition(|c| *c != Cell::Null).map_or(0, |last| last + 1);
-    cells.iter().zip(view.columns).take(used).all(|(cell, column)| {
+    let fit = cells.iter().zip(view.columns).take(used).all(|(cell, column)| {
         write_cell(cell, out);
         cell.fits(column.kind)
-    })
+    });
+    if used < cells.len() {
+        out.push(REST);
+    }
+    fit
 }
 
 fn write_cell(cell: &Cell, out: &mut Vec<u8>) {
     match cell {
         Cell::Null => out.push(NULL),
         Cell::Text(text) => {
-            out.push(TEXT);
-            avro::write_text(text, out);
+            write_number(TEXT, text.len() as u64, out);
+            out.extend_from_slice(text.as_bytes());
         }
-        Cell::Int(n) => {
-            out.push(INT);
-            n.write(out);
-        }
+        Cell::Int(n) => write_number(INT, n.cast_unsigned(), out),
         Cell::Double(x) => {
             out.push(DOUBLE);
-            x.write(out);
+            out.extend_from_slice(&x.to_be_bytes());
         }
         Cell::Bool(false) => out.push(FALSE),
         Cell::Bool(true) => out.push(TRUE),
-        Cell::Time(at) => {
-            out.push(TIME);
-            at.write(out);
-        }
+        Cell::Time(Timestamp(at)) => write_number(TIME, at.cast_unsigned(), out),
         Cell::Blob(bytes) => {
-            out.push(BLOB);
-            bytes.write(out);
+            write_number(BLOB, bytes.len() as u64, out);
+            out.extend_from_slice(bytes);
         }
     }
+}
+
+/// In as few bytes as it takes: so fewer bytes are less.
+fn write_number(tag: u8, n: u64, out: &mut Vec<u8>) {
+    let bytes = n.to_be_bytes();
+    let used = bytes.len() - n.leading_zeros() as usize / 8;
+    // At most eight.
+    out.push(tag | used as u8);
+    out.extend_from_slice(&bytes[bytes.len() - used..]);
 }
 
 /// The version of a value.
@@ -88,7 +101,7 @@ pub(super) fn is_removal(value: &[u8]) -> bool {
 pub(super) fn read(view: &View, value: &[u8]) -> Option<Vec<Cell>> {
     let mut from = value.get(HEAD..)?;
     let mut cells = Vec::with_capacity(view.columns.len());
-    while !from.is_empty() {
+    while !from.is_empty() && from != [REST] {
         cells.push(read_cell(&mut from)?);
     }
     if cells.len() > view.columns.len() {
@@ -101,29 +114,49 @@ pub(super) fn read(view: &View, value: &[u8]) -> Option<Vec<Cell>> {
 fn read_cell(from: &mut &[u8]) -> Option<Cell> {
     let (tag, rest) = from.split_first()?;
     *from = rest;
-    Some(match *tag {
-        NULL => Cell::Null,
-        TEXT => Cell::Text(SmolStr::read(from).ok()?),
-        INT => Cell::Int(i64::read(from).ok()?),
-        DOUBLE => Cell::Double(f64::read(from).ok()?),
-        FALSE => Cell::Bool(false),
-        TRUE => Cell::Bool(true),
-        TIME => Cell::Time(Timestamp::read(from).ok()?),
-        BLOB => Cell::Blob(Bytes::read(from).ok()?),
+    Some(match (*tag, tag & 0xf0) {
+        (NULL, _) => Cell::Null,
+        (FALSE, _) => Cell::Bool(false),
+        (TRUE, _) => Cell::Bool(true),
+        (DOUBLE, _) => Cell::Double(f64::from_be_bytes(take(from, 8)?.try_into().ok()?)),
+        (tag, TEXT) => Cell::Text(SmolStr::new(std::str::from_utf8(read_bytes(tag, from)?).ok()?)),
+        (tag, BLOB) => Cell::Blob(Bytes::copy_from_slice(read_bytes(tag, from)?)),
+        (tag, INT) => Cell::Int(read_number(tag, from)?.cast_signed()),
+        (tag, TIME) => Cell::Time(Timestamp(read_number(tag, from)?.cast_signed())),
         _ => return None,
     })
+}
+
+fn read_bytes<'a>(tag: u8, from: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(read_number(tag, from)?).ok()?;
+    take(from, length)
+}
+
+fn read_number(tag: u8, from: &mut &[u8]) -> Option<u64> {
+    let used = usize::from(tag & 0x0f);
+    let mut bytes = [0; 8];
+    let start = bytes.len().checked_sub(used)?;
+    bytes[start..].copy_from_slice(take(from, used)?);
+    Some(u64::from_be_bytes(bytes))
+}
+
+fn take<'a>(from: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let (head, tail) = from.split_at_checked(n)?;
+    *from = tail;
+    Some(head)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{Type, column};
+    use crate::view::{APART, Type, column};
 
     static VIEW: View = View {
         name: "v",
         partition: &[column("k", Type::Text)],
         clustering: &[],
         columns: &[column("a", Type::Int), column("b", Type::Text), column("c", Type::Bool)],
+        apart: APART,
         grows: false,
     };
 
@@ -152,11 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn nulls_at_the_end_take_no_room_and_read_back() {
+    fn nulls_at_the_end_take_one_byte_and_read_back() {
         for (cells, length) in [
-            ([Cell::Null, Cell::Null, Cell::Null], HEAD),
-            ([Cell::Null, "x".into(), Cell::Null], HEAD + 4),
+            ([Cell::Null, Cell::Null, Cell::Null], HEAD + 1),
+            ([Cell::Null, "x".into(), Cell::Null], HEAD + 5),
             ([Cell::Int(1), Cell::Null, false.into()], HEAD + 4),
+            ([Cell::Int(0), "".into(), true.into()], HEAD + 3),
+            ([Cell::Int(-1), Cell::Null, Cell::Null], HEAD + 10),
         ] {
             let written = bytes(7, Some(&cells));
             assert_eq!((read(&VIEW, &written), written.len()), (Some(cells.to_vec()), length));
@@ -164,12 +199,39 @@ mod tests {
     }
 
     #[test]
+    fn of_equal_versions_bytes_are_in_the_order_of_one_value_of_cql() {
+        let long: SmolStr = "a".repeat(300).into();
+        let sorted = [
+            [Cell::Int(0), "z".into(), true.into()],
+            [Cell::Int(1), "".into(), Cell::Null],
+            [Cell::Int(1), "b".into(), false.into()],
+            [Cell::Int(1), "aa".into(), true.into()],
+            [Cell::Int(1), long.into(), true.into()],
+            [Cell::Int(1), Cell::Null, false.into()],
+            [Cell::Int(1), Cell::Null, Cell::Null],
+            [Cell::Int(255), "".into(), true.into()],
+            [Cell::Int(256), "".into(), true.into()],
+            [Cell::Int(i64::MAX), "".into(), true.into()],
+            [Cell::Int(-1), "".into(), true.into()],
+            [Cell::Null, "".into(), true.into()],
+            [Cell::Null, Cell::Null, true.into()],
+            [Cell::Null, Cell::Null, Cell::Null],
+        ];
+        let written: Vec<_> = sorted.iter().map(|cells| bytes(7, Some(cells))).collect();
+        for (pair, cells) in written.windows(2).zip(sorted.windows(2)) {
+            assert!(pair[0] < pair[1], "{cells:?}");
+        }
+    }
+
+    #[test]
     fn damaged_or_misfitting_cells_are_refused() {
         for bad in [
             &b"short"[..],
-            b"012345678\x09",
-            b"012345678\x01\x08ab",
-            b"012345678\0\0\0\0",
+            b"012345678\x0f",
+            b"012345678\x11\x05ab",
+            b"012345678\x29123456789",
+            b"012345678\x60\x60\x60\x60",
+            b"012345678\xff\x60",
         ] {
             assert_eq!(read(&VIEW, bad), None, "{bad:?}");
         }

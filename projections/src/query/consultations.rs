@@ -169,7 +169,11 @@ pub async fn consultation_parts(
     let mut all = Vec::new();
     for row in store.scan(&CONSULTATION_PARTS, scan).await? {
         let mut f = Fields::of(&CONSULTATION_PARTS, row);
-        f.skip(4);
+        f.skip(2);
+        if f.text().as_deref() != Some(consultation.patient_id.as_str()) {
+            continue;
+        }
+        f.skip(2);
         let json = f.text();
         let series: Vec<ConsultationSeries> = serde_json::from_str(&f.need(json)?)
             .map_err(|e| ViewError::Corrupt(format!("series of {}: {e}", CONSULTATION_PARTS.name)))?;

@@ -134,7 +134,9 @@ fn from_latest(row: Row) -> Result<ReadingRow, ViewError> {
 
 /// The columns that both views have in the same order.
 fn rest(named: Named, mut f: Fields) -> Result<ReadingRow, ViewError> {
-    let (value, received_at, position) = (f.double(), f.time(), f.int());
+    let (value, seq, epoch) = (f.double(), f.int(), f.int());
+    let (rate, samples) = (f.double(), f.blob());
+    let (received_at, position) = (f.time(), f.int());
     let clock = f.named(ClockQuality::parse)?;
     let door = f.text();
     Ok(ReadingRow {
@@ -151,22 +153,22 @@ fn rest(named: Named, mut f: Fields) -> Result<ReadingRow, ViewError> {
         door: f.need(door)?,
         quality: f.int(),
         contact: f.bool(),
-        seq: f.int(),
-        epoch: f.int(),
+        seq,
+        epoch,
         marks: f
             .text()
             .map(|t| t.split(',').filter_map(Mark::parse).collect())
             .unwrap_or_default(),
         sent: f.double().zip(f.text()).map(|(value, unit)| Sent { value, unit }),
         gateway_at: f.time(),
-        rate: f.double(),
-        samples: f.blob().map(|b| samples(&b)).unwrap_or_default(),
+        rate,
+        samples: samples.map(|bytes| floats(&bytes)).unwrap_or_default(),
         reattributed: f.blob().is_some(),
         misfiled: false,
     })
 }
 
-fn samples(bytes: &[u8]) -> Vec<f32> {
+fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
@@ -189,7 +191,9 @@ pub async fn latest(store: &dyn ViewStore, subject: &str) -> Result<Vec<ReadingR
         for row in rows {
             let mut row = from_latest(row)?;
             let key = (row.metric, row.sensor_id.clone());
-            let newer = newest.get(&key).is_none_or(|known| known.at < row.at);
+            let newer = newest
+                .get(&key)
+                .is_none_or(|known| (known.at, known.id) < (row.at, row.id));
             if newer && !worn.is_misfiled(&row.sensor_id, row.at, row.reattributed) {
                 row.patient_id = SmolStr::new(subject);
                 newest.insert(key, row);

@@ -6,7 +6,7 @@ use scylla::cluster::metadata::ColumnType;
 use scylla::errors::SerializationError;
 use scylla::response::query_result::QueryResult;
 use scylla::serialize::value::SerializeValue;
-use scylla::serialize::writers::{CellWriter, WrittenCellProof};
+use scylla::serialize::writers::{CellOverflowError, CellWriter, WrittenCellProof};
 use scylla::value::CqlValue;
 use smol_str::SmolStr;
 
@@ -17,6 +17,8 @@ use crate::view::{Cell, Column, Row, Type, View};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Bind<'a> {
     Cell(&'a Cell),
+    /// Cells as one value.
+    Said(&'a [Cell]),
     /// Leaves the column as it is.
     Unset,
     /// A version, as write timestamp.
@@ -30,20 +32,31 @@ impl SerializeValue for Bind<'_> {
         _: &ColumnType<'_>,
         writer: CellWriter<'b>,
     ) -> Result<WrittenCellProof<'b>, SerializationError> {
-        let written = match self {
+        match self {
             Self::Unset => return Ok(writer.set_unset()),
             Self::Limit(n) => writer.set_value(&n.to_be_bytes()),
             Self::Version(version) => writer.set_value(&timestamp(*version).to_be_bytes()),
-            Self::Cell(cell) => match cell {
-                Cell::Null => return Ok(writer.set_null()),
-                Cell::Text(text) => writer.set_value(text.as_bytes()),
-                Cell::Int(n) | Cell::Time(Timestamp(n)) => writer.set_value(&n.to_be_bytes()),
-                Cell::Double(x) => writer.set_value(&x.to_be_bytes()),
-                Cell::Bool(b) => writer.set_value(&[u8::from(*b)]),
-                Cell::Blob(bytes) => writer.set_value(bytes),
-            },
-        };
-        written.map_err(SerializationError::new)
+            Self::Cell(cell) => write(cell, writer),
+            Self::Said(cells) => {
+                let mut said = writer.into_value_builder();
+                for cell in *cells {
+                    write(cell, said.make_sub_writer()).map_err(SerializationError::new)?;
+                }
+                said.finish()
+            }
+        }
+        .map_err(SerializationError::new)
+    }
+}
+
+fn write<'b>(cell: &Cell, writer: CellWriter<'b>) -> Result<WrittenCellProof<'b>, CellOverflowError> {
+    match cell {
+        Cell::Null => Ok(writer.set_null()),
+        Cell::Text(text) => writer.set_value(text.as_bytes()),
+        Cell::Int(n) | Cell::Time(Timestamp(n)) => writer.set_value(&n.to_be_bytes()),
+        Cell::Double(x) => writer.set_value(&x.to_be_bytes()),
+        Cell::Bool(b) => writer.set_value(&[u8::from(*b)]),
+        Cell::Blob(bytes) => writer.set_value(bytes),
     }
 }
 
@@ -52,13 +65,17 @@ const fn timestamp(version: i64) -> i64 {
     if version == i64::MIN { i64::MIN + 1 } else { version }
 }
 
-/// The rows of an answer whose columns are those of the view, key first.
+/// The rows of an answer whose columns are those of the view's table, key first.
 pub(super) fn rows(view: &'static View, found: QueryResult) -> Result<Vec<Row>, ViewError> {
     let corrupt = |why: String| ViewError::Corrupt(format!("a row of {}: {why}", view.name));
     let found = found.into_rows_result().map_err(|e| corrupt(e.to_string()))?;
     let mut rows = Vec::with_capacity(found.rows_num());
     for row in found.rows::<scylla::value::Row>().map_err(|e| corrupt(e.to_string()))? {
-        let columns = row.map_err(|e| corrupt(e.to_string()))?.columns;
+        let mut columns = row.map_err(|e| corrupt(e.to_string()))?.columns;
+        if !view.split().1.is_empty() {
+            let said = columns.pop().flatten();
+            columns.extend(said_of(said).ok_or_else(|| corrupt("what it says".to_owned()))?);
+        }
         let wanted = view.key_columns().chain(view.columns);
         let mut key = columns
             .into_iter()
@@ -69,6 +86,14 @@ pub(super) fn rows(view: &'static View, found: QueryResult) -> Result<Vec<Row>, 
         rows.push(Row { key, cells });
     }
     Ok(rows)
+}
+
+/// The cells of one value.
+fn said_of(value: Option<CqlValue>) -> Option<impl Iterator<Item = Option<CqlValue>>> {
+    match value? {
+        CqlValue::UserDefinedType { fields, .. } => Some(fields.into_iter().map(|(_, value)| value)),
+        _ => None,
+    }
 }
 
 fn cell(value: Option<CqlValue>, column: &Column) -> Option<Cell> {

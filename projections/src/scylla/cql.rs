@@ -33,7 +33,15 @@ impl Generation {
             format!("{}_{}", view.name, self.0)
         }
     }
+
+    /// The type of what a row's columns say as one value.
+    pub(super) fn said(self, view: &View) -> String {
+        format!("{}_{SAID}", self.table(view))
+    }
 }
+
+/// The column that holds them.
+pub(super) const SAID: &str = "said";
 
 /// A name as it may stand in a statement.
 pub(super) fn name(name: &str) -> Result<&str, String> {
@@ -67,13 +75,31 @@ fn quoted(column: &Column) -> String {
     format!("\"{}\"", column.name)
 }
 
-fn all(view: &View) -> impl Iterator<Item = &'static Column> + use<> {
-    view.key_columns().chain(view.columns)
+/// The table's columns: the key, what stands apart, the rest as one.
+fn names(view: &View) -> Vec<String> {
+    let (apart, one) = view.split();
+    let said = (!one.is_empty()).then(|| SAID.to_owned());
+    view.key_columns().chain(apart).map(quoted).chain(said).collect()
+}
+
+/// The type of what the columns that do not stand apart say, where there are such: the database takes one of two writes of
+/// one timestamp cell by cell, and such a value is one cell.
+pub(super) fn create_type(keyspace: &str, generation: Generation, view: &View) -> Option<String> {
+    let (_, one) = view.split();
+    let fields = list(one, |c| format!("{} {}", quoted(c), of(c.kind)));
+    let name = generation.said(view);
+    (!one.is_empty()).then(|| format!("CREATE TYPE IF NOT EXISTS {keyspace}.{name} ({fields})"))
 }
 
 /// The table of a view. Raw readings are compacted by the day they were written; what is rewritten, by size.
 pub(super) fn create(keyspace: &str, generation: Generation, view: &View) -> String {
-    let columns = list(all(view), |c| format!("{} {}", quoted(c), of(c.kind)));
+    let (apart, one) = view.split();
+    let mut columns = list(view.key_columns().chain(apart), |c| {
+        format!("{} {}", quoted(c), of(c.kind))
+    });
+    if !one.is_empty() {
+        let _ = write!(columns, ", {SAID} frozen<{}>", generation.said(view));
+    }
     let partition = format!("({})", list(view.partition, quoted));
     let key = std::iter::once(partition).chain(view.clustering.iter().map(quoted));
     let mut text = format!(
@@ -88,13 +114,14 @@ pub(super) fn create(keyspace: &str, generation: Generation, view: &View) -> Str
     text
 }
 
-/// Values: key, cells, version.
+/// Values: key, cells that stand apart, the others as one where there are such, version.
 pub(super) fn put(keyspace: &str, generation: Generation, view: &View) -> String {
+    let names = names(view);
     format!(
         "INSERT INTO {keyspace}.{} ({}) VALUES ({}) USING TIMESTAMP ?",
         generation.table(view),
-        list(all(view), quoted),
-        list(all(view), |_| "?".to_owned())
+        names.join(", "),
+        vec!["?"; names.len()].join(", ")
     )
 }
 
@@ -117,7 +144,7 @@ fn equal(columns: impl IntoIterator<Item = &'static Column>) -> String {
 }
 
 fn select(keyspace: &str, generation: Generation, view: &View) -> String {
-    let columns = list(all(view), quoted);
+    let columns = names(view).join(", ");
     format!("SELECT {columns} FROM {keyspace}.{}", generation.table(view))
 }
 
@@ -211,6 +238,7 @@ mod tests {
     use super::*;
     use crate::views::alerts::OPEN_ALERTS;
     use crate::views::days::DAYS;
+    use crate::views::revocations::REVOCATIONS;
 
     #[test]
     fn a_rebuilt_view_is_a_new_table() {
@@ -221,6 +249,25 @@ mod tests {
              PRIMARY KEY ((\"list\", \"of\"), \"day\", \"part\"))"
         );
         assert!(text(Generation::FIRST.next()).contains("fajma.days_2 ("));
+    }
+
+    #[test]
+    fn what_may_be_said_twice_in_one_version_is_one_value() {
+        let second = Generation::FIRST.next();
+        assert_eq!(create_type("k", second, &DAYS), None);
+        assert_eq!(
+            create_type("k", second, &REVOCATIONS).unwrap(),
+            "CREATE TYPE IF NOT EXISTS k.revocations_2_said (\"revoked_at\" bigint, \"revoked_by\" text)"
+        );
+        assert_eq!(
+            create("k", second, &REVOCATIONS),
+            "CREATE TABLE IF NOT EXISTS k.revocations_2 (\"list\" text, \"what\" text, said frozen<revocations_2_said>, \
+             PRIMARY KEY ((\"list\"), \"what\"))"
+        );
+        assert_eq!(
+            put("k", second, &REVOCATIONS),
+            "INSERT INTO k.revocations_2 (\"list\", \"what\", said) VALUES (?, ?, ?) USING TIMESTAMP ?"
+        );
     }
 
     #[test]

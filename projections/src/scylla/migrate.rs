@@ -3,7 +3,7 @@
 use schemas::ids::EventId;
 use scylla::client::session::Session;
 
-use super::cql::{self, Generation};
+use super::cql::{self, Generation, SAID, of};
 use super::{Options, connect, failed};
 use crate::store::ViewError;
 use crate::view::{Type, View};
@@ -82,6 +82,9 @@ pub(super) async fn make(
     views: &[&'static View],
 ) -> Result<(), ViewError> {
     for view in views {
+        if let Some(text) = cql::create_type(keyspace, generation, view) {
+            run(session, &text).await?;
+        }
         run(session, &cql::create(keyspace, generation, view)).await?;
     }
     let mut drifted = Vec::new();
@@ -157,7 +160,8 @@ async fn drift(
     {
         there.push(row.map_err(|e| corrupt(e.to_string()))?);
     }
-    let wanted = wanted(view);
+    there.extend(fields(session, keyspace, generation, view).await?);
+    let wanted = wanted(generation, view);
     let missing = wanted.iter().filter(|column| !there.contains(column));
     let extra = there.iter().filter(|column| !wanted.contains(column));
     let say = |what: &str, column: &Described| format!("{table} {what} {} {} ({})", column.0, column.1, column.2);
@@ -167,13 +171,38 @@ async fn drift(
         .collect())
 }
 
+/// The fields of what a row's columns say as one value.
+async fn fields(
+    session: &Session,
+    keyspace: &str,
+    generation: Generation,
+    view: &'static View,
+) -> Result<Vec<Described>, ViewError> {
+    let name = generation.said(view);
+    let text = "SELECT field_names, field_types FROM system_schema.types WHERE keyspace_name = ? AND type_name = ?";
+    let found = session.query_unpaged(text, (keyspace, &name)).await.map_err(failed)?;
+    let corrupt = |e: String| ViewError::Corrupt(format!("the fields of {name}: {e}"));
+    let rows = found.into_rows_result().map_err(|e| corrupt(e.to_string()))?;
+    let row = rows
+        .maybe_first_row::<(Vec<String>, Vec<String>)>()
+        .map_err(|e| corrupt(e.to_string()))?;
+    let fields = row.into_iter().flat_map(|(names, types)| names.into_iter().zip(types));
+    let describe = |(n, (name, kind)): (usize, (String, String))| {
+        (name, kind, FIELD.to_owned(), i32::try_from(n).unwrap_or(i32::MAX))
+    };
+    Ok(fields.enumerate().map(describe).collect())
+}
+
+/// What a field is to a table.
+const FIELD: &str = "said";
+
 /// A column as the database describes it: name, type, kind, position.
 type Described = (String, String, String, i32);
 
-fn wanted(view: &'static View) -> Vec<Described> {
+fn wanted(generation: Generation, view: &'static View) -> Vec<Described> {
     let describe = |name: &str, kind: Type, role: &str, position: usize| {
         let position = i32::try_from(position).unwrap_or(i32::MAX);
-        (name.to_owned(), cql::of(kind).to_owned(), role.to_owned(), position)
+        (name.to_owned(), of(kind).to_owned(), role.to_owned(), position)
     };
     let mut all = Vec::new();
     for (columns, role) in [(view.partition, "partition_key"), (view.clustering, "clustering")] {
@@ -184,10 +213,16 @@ fn wanted(view: &'static View) -> Vec<Described> {
                 .map(|(n, c)| describe(c.name, c.kind, role, n)),
         );
     }
-    all.extend(view.columns.iter().map(|c| {
-        let mut column = describe(c.name, c.kind, "regular", 0);
-        column.3 = -1;
-        column
-    }));
+    let (apart, one) = view.split();
+    let mut regular: Vec<_> = apart.iter().map(|c| (c.name, of(c.kind).to_owned())).collect();
+    if !one.is_empty() {
+        regular.push((SAID, format!("frozen<{}>", generation.said(view))));
+    }
+    all.extend(
+        regular
+            .into_iter()
+            .map(|(name, kind)| (name.to_owned(), kind, "regular".to_owned(), -1)),
+    );
+    all.extend(one.iter().enumerate().map(|(n, c)| describe(c.name, c.kind, FIELD, n)));
     all
 }

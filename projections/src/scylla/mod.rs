@@ -2,7 +2,8 @@
 //!
 //! A row's version is its write timestamp, so the database itself keeps the promises of [`ViewStore`]: writing twice is
 //! writing once, in any order, without a read before the write, a lightweight transaction or a counter. Of equal
-//! versions a removal wins, as a tombstone does; else the greater value of each cell.
+//! versions a removal wins, as a tombstone does; else the greater value of each cell: where versions may be equal, what
+//! a row says is one cell ([`View::apart`]).
 //!
 //! Nothing here is ScyllaDB's alone: tables, timestamps and statements are those that both understand. What is measured
 //! and tested is Apache Cassandra 5.
@@ -200,12 +201,14 @@ impl ScyllaViews {
         let key = change.key.iter().map(Bind::Cell);
         Ok(match &change.cells {
             Some(cells) => {
-                // Rows that are never rewritten have no older cell that a null must cover.
+                // What follows from the key has no older cell that a null must cover.
                 let cell = |cell| match cell {
                     &Cell::Null if view.grows => Bind::Unset,
                     cell => Bind::Cell(cell),
                 };
-                let values = key.chain(cells.iter().map(cell)).chain([version]);
+                let (apart, one) = cells.split_at(view.apart.min(cells.len()));
+                let said = (!one.is_empty()).then_some(Bind::Said(one));
+                let values = key.chain(apart.iter().map(cell)).chain(said).chain([version]);
                 (&writes.put, values.collect())
             }
             None => (&writes.remove, std::iter::once(version).chain(key).collect()),

@@ -23,8 +23,13 @@ pub async fn rebuild(log: Arc<dyn EventLog>, options: Options, run: runner::Opti
     for view in views {
         // What an unfinished rebuild left, and what the one before the last replaced.
         for old in [generation.number(), past].into_iter().filter(|n| *n > 0) {
-            let table = super::cql::Generation::of(old).table(view);
-            migrate::run(&session, &format!("DROP TABLE IF EXISTS {}.{table}", options.keyspace)).await?;
+            let (old, keyspace) = (super::cql::Generation::of(old), &options.keyspace);
+            migrate::run(
+                &session,
+                &format!("DROP TABLE IF EXISTS {keyspace}.{}", old.table(view)),
+            )
+            .await?;
+            migrate::run(&session, &format!("DROP TYPE IF EXISTS {keyspace}.{}", old.said(view))).await?;
         }
     }
     let forget = format!(

@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 use super::{day, days, derived_version, shard};
 use crate::store::Change;
 use crate::view::Type::{Blob, Bool, Double, Int, Text, Time};
-use crate::view::{Cell, Column, View, column};
+use crate::view::{APART, Cell, Column, View, column};
 
 /// An alert as it stands; the same in every view that shows whole alerts.
 const ALERT: &[Column] = &[
@@ -42,6 +42,7 @@ pub static ALERTS: View = View {
     partition: &[column("of", Text)],
     clustering: LISTED,
     columns: ALERT,
+    apart: APART,
     grows: false,
 };
 
@@ -51,6 +52,7 @@ pub static ALERT_BY_ID: View = View {
     partition: &[column("alert_id", Blob)],
     clustering: &[column("raised_at", Time)],
     columns: ALERT,
+    apart: APART,
     grows: false,
 };
 
@@ -60,6 +62,7 @@ pub static ALERTS_BY_DAY: View = View {
     partition: &[column("day", Int)],
     clustering: LISTED,
     columns: ALERT,
+    apart: APART,
     grows: false,
 };
 
@@ -69,6 +72,7 @@ pub static OPEN_ALERTS: View = View {
     partition: &[column("shard", Int)],
     clustering: LISTED,
     columns: ALERT,
+    apart: APART,
     grows: false,
 };
 
@@ -87,6 +91,7 @@ pub static ALERT_HISTORY: View = View {
         column("until", Time),
         column("value", Double),
     ],
+    apart: APART,
     grows: false,
 };
 

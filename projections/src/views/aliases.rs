@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use super::{owned, shard};
 use crate::store::Change;
 use crate::view::Type::{Bool, Int, Text, Time};
-use crate::view::{Cell, View, column};
+use crate::view::{APART, Cell, View, column};
 
 /// Of each registration that was ever merged, which one stands for the person.
 pub static MERGED_INTO: View = View {
@@ -20,6 +20,7 @@ pub static MERGED_INTO: View = View {
         // Null where it stands for itself again.
         column("into_id", Text),
     ],
+    apart: APART,
     grows: false,
 };
 
@@ -29,6 +30,7 @@ pub static ALSO_KNOWN_AS: View = View {
     partition: &[column("patient_id", Text)],
     clustering: &[column("merged_id", Text)],
     columns: &[column("is_merged", Bool)],
+    apart: APART,
     grows: false,
 };
 

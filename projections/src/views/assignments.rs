@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use super::{owned, shard};
 use crate::store::Change;
 use crate::view::Type::{Blob, Bool, Int, Text, Time};
-use crate::view::{Cell, Column, View, column};
+use crate::view::{APART, Cell, Column, View, column};
 
 /// What was said about each sensor, in the order in which it was said.
 pub static ASSIGNMENTS: View = View {
@@ -24,6 +24,7 @@ pub static ASSIGNMENTS: View = View {
         column("said_at", Time),
         column("patient_id", Text),
     ],
+    apart: APART,
     grows: false,
 };
 
@@ -45,6 +46,7 @@ pub static ATTACHMENTS: View = View {
         column("patient_id", Text),
     ],
     columns: TOLD,
+    apart: APART,
     grows: false,
 };
 
@@ -54,6 +56,7 @@ pub static PATIENT_SENSORS: View = View {
     partition: &[column("patient_id", Text)],
     clustering: &[column("sensor_id", Text), column("place", Int)],
     columns: TOLD,
+    apart: APART,
     grows: false,
 };
 
@@ -63,6 +66,7 @@ pub static REATTRIBUTED: View = View {
     partition: &[column("sensor_id", Text)],
     clustering: &[column("at", Time), column("id", Blob), column("patient_id", Text)],
     columns: &[column("metric", Text), column("command", Blob)],
+    apart: APART,
     grows: false,
 };
 

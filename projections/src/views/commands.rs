@@ -5,12 +5,12 @@ use schemas::ids::{Key, SensorId};
 use schemas::journal::{Fact, Recorded};
 use smol_str::SmolStr;
 
-use super::shard;
+use super::{owned, shard};
 use crate::store::Change;
 use crate::view::Type::{Bool, Double, Int, Text, Time};
-use crate::view::{Cell, View, column};
+use crate::view::{APART, Cell, View, column};
 
-/// Of each command one row of each kind: the newest time it was sent, the first answer.
+/// Of each command one row of each kind: the newest time it was sent, the first answer, in the order of the sensor's journal.
 pub static COMMANDS: View = View {
     name: "commands",
     partition: &[column("shard", Int)],
@@ -31,6 +31,7 @@ pub static COMMANDS: View = View {
         column("confirmed", Bool),
         column("result", Text),
     ],
+    apart: APART,
     grows: false,
 };
 
@@ -48,16 +49,16 @@ pub fn project(fact: &Recorded, out: &mut Vec<Change>) {
     let Key::Sensor(sensor) = &fact.envelope.key else {
         return;
     };
-    let at = fact.envelope.measured_at;
+    let newest = owned(fact.offset, 0);
     match &fact.envelope.fact {
-        Fact::CommandIssued(it) => put(sensor, &it.command_id, ISSUED, at.0, issued(fact, it), out),
+        Fact::CommandIssued(it) => put(sensor, &it.command_id, ISSUED, newest, issued(fact, it), out),
         Fact::CommandSent(it) => {
             let cells = cells(fact, |cells| cells[7] = Cell::Int(it.attempt.into()));
-            put(sensor, &it.command_id, SENT, at.0, cells, out);
+            put(sensor, &it.command_id, SENT, newest, cells, out);
         }
         // What was answered first stands.
-        Fact::CommandAnswered(it) => put(sensor, &it.command_id, ANSWERED, -at.0, answered(fact, it), out),
-        Fact::CommandExpired(it) => put(sensor, &it.command_id, EXPIRED, -at.0, cells(fact, |_| {}), out),
+        Fact::CommandAnswered(it) => put(sensor, &it.command_id, ANSWERED, -newest, answered(fact, it), out),
+        Fact::CommandExpired(it) => put(sensor, &it.command_id, EXPIRED, -newest, cells(fact, |_| {}), out),
         _ => {}
     }
 }

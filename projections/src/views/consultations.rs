@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 use super::{day, days, derived_version, owned};
 use crate::store::Change;
 use crate::view::Type::{Blob, Int, Text, Time};
-use crate::view::{Cell, Column, View, column};
+use crate::view::{APART, Cell, Column, View, column};
 
 /// What happened to a consultation, in the journal's order. All of it is about one patient; where two patients were given
 /// the same id at once, whoever reads goes by the first.
@@ -27,20 +27,22 @@ pub static CONSULTATION_EVENTS: View = View {
         column("note", Text),
         column("marked_at", Time),
     ],
+    apart: APART,
     grows: false,
 };
 
-/// What was measured, by hour.
+/// What was measured, by hour. Of two patients with the same id each has parts of their own.
 pub static CONSULTATION_PARTS: View = View {
     name: "consultation_parts",
     partition: &[column("consultation_id", Text)],
-    clustering: &[column("start", Time)],
+    clustering: &[column("start", Time), column("patient_id", Text)],
     columns: &[
         column("part_end", Time),
         column("revision", Int),
         // JSON: a list of series.
         column("series", Text),
     ],
+    apart: APART,
     grows: false,
 };
 
@@ -53,6 +55,7 @@ pub static CONSULTATIONS: View = View {
     partition: &[column("patient_id", Text)],
     clustering: LISTED,
     columns: &[],
+    apart: APART,
     grows: false,
 };
 
@@ -62,6 +65,7 @@ pub static CONSULTATIONS_BY_DAY: View = View {
     partition: &[column("day", Int)],
     clustering: LISTED,
     columns: &[column("patient_id", Text)],
+    apart: 0,
     grows: false,
 };
 
@@ -135,7 +139,11 @@ pub(super) fn project_part(derived: &Derived, part: &ConsultationRevised, out: &
     let series = serde_json::to_string(&part.series).unwrap_or_default();
     out.push(Change {
         view: &CONSULTATION_PARTS,
-        key: vec![Cell::Text(part.consultation_id.clone().into()), Cell::Time(part.start)],
+        key: vec![
+            Cell::Text(part.consultation_id.clone().into()),
+            Cell::Time(part.start),
+            Cell::Text(derived.key.text()),
+        ],
         version: derived_version(&derived.origin),
         cells: Some(vec![
             Cell::Time(part.end),

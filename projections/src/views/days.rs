@@ -4,7 +4,7 @@ use smol_str::SmolStr;
 
 use crate::store::Change;
 use crate::view::Type::{Int, Text};
-use crate::view::{Cell, View, column};
+use crate::view::{APART, Cell, View, column};
 
 /// One row per list, day and part of the list (for readings: the metric).
 pub static DAYS: View = View {
@@ -12,6 +12,7 @@ pub static DAYS: View = View {
     partition: &[column("list", Text), column("of", Text)],
     clustering: &[column("day", Int), column("part", Text)],
     columns: &[],
+    apart: APART,
     grows: false,
 };
 

@@ -8,7 +8,8 @@ use crate::store::Change;
 use crate::view::Type::{Blob, Bool, Double, Int, Text, Time};
 use crate::view::{Cell, View, column};
 
-/// Its version is when it was measured: a late backlog never looks newest.
+/// Its version is when it was measured: a late backlog never looks newest. Of one moment the greater id is the newest, as it
+/// is in windows; of one id, what was told last.
 pub static LATEST: View = View {
     name: "latest",
     partition: &[column("patient_id", Text)],
@@ -17,22 +18,23 @@ pub static LATEST: View = View {
         column("at", Time),
         column("id", Blob),
         column("value", Double),
+        column("seq", Int),
+        column("epoch", Int),
+        column("rate", Double),
+        column("samples", Blob),
         column("received_at", Time),
         column("position", Int),
         column("clock", Text),
         column("door", Text),
         column("quality", Int),
         column("contact", Bool),
-        column("seq", Int),
-        column("epoch", Int),
         column("marks", Text),
         column("sent_value", Double),
         column("sent_unit", Text),
         column("gateway_at", Time),
-        column("rate", Double),
-        column("samples", Blob),
         column("cause", Blob),
     ],
+    apart: 0,
     grows: false,
 };
 

@@ -6,7 +6,7 @@ use schemas::time::Span;
 use super::shard;
 use crate::store::Change;
 use crate::view::Type::{Int, Text, Time};
-use crate::view::{Cell, View, column};
+use crate::view::{APART, Cell, View, column};
 
 /// To the minute: a patient who is heard a hundred times a minute is one row written once a minute.
 pub static PATIENTS: View = View {
@@ -14,6 +14,7 @@ pub static PATIENTS: View = View {
     partition: &[column("shard", Int)],
     clustering: &[column("patient_id", Text)],
     columns: &[column("last_heard", Time)],
+    apart: APART,
     grows: false,
 };
 

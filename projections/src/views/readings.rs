@@ -10,6 +10,10 @@ use crate::store::Change;
 use crate::view::Type::{Blob, Bool, Double, Int, Text, Time};
 use crate::view::{Cell, View, column};
 
+/// Columns that follow from the id. The others say how a reading came, which may be told twice in one moment: by two ways,
+/// or read again after a crash.
+const SETTLED: usize = 5;
+
 /// Keyed by content, so a reading that was sent twice is one row.
 pub static READINGS: View = View {
     name: "readings",
@@ -17,23 +21,24 @@ pub static READINGS: View = View {
     clustering: &[column("at", Time), column("sensor_id", Text), column("id", Blob)],
     columns: &[
         column("value", Double),
+        column("seq", Int),
+        column("epoch", Int),
+        column("rate", Double),
+        column("samples", Blob),
         column("received_at", Time),
         column("position", Int),
         column("clock", Text),
         column("door", Text),
         column("quality", Int),
         column("contact", Bool),
-        column("seq", Int),
-        column("epoch", Int),
         column("marks", Text),
         column("sent_value", Double),
         column("sent_unit", Text),
         column("gateway_at", Time),
-        column("rate", Double),
-        column("samples", Blob),
         // The command by which somebody said whose it is.
         column("cause", Blob),
     ],
+    apart: SETTLED,
     grows: true,
 };
 
@@ -66,20 +71,20 @@ pub(super) fn cells(fact: &Recorded, reading: &Reading) -> Vec<Cell> {
     let envelope = &fact.envelope;
     vec![
         Cell::Double(reading.value),
+        reading.seq.into(),
+        reading.epoch.into(),
+        reading.samples.as_ref().map(|s| s.rate).into(),
+        reading.samples.as_ref().map(samples).into(),
         Cell::Time(envelope.received_at),
         Cell::Int(fact.offset),
         envelope.clock.as_str().into(),
         reading.door.as_str().into(),
         reading.quality.map(i64::from).into(),
         reading.contact.into(),
-        reading.seq.into(),
-        reading.epoch.into(),
         marks(&reading.marks),
         reading.sent.as_ref().map(|s| s.value).into(),
         reading.sent.as_ref().map(|s| s.unit.clone()).into(),
         envelope.gateway_at.into(),
-        reading.samples.as_ref().map(|s| s.rate).into(),
-        reading.samples.as_ref().map(samples).into(),
         envelope.cause.map(|cause| Bytes::copy_from_slice(&cause.0)).into(),
     ]
 }

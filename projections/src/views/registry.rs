@@ -12,7 +12,7 @@ use unicode_normalization::char::is_combining_mark;
 use super::{owned, shard};
 use crate::store::Change;
 use crate::view::Type::{Bool, Int, Text, Time};
-use crate::view::{Cell, Column, View, column};
+use crate::view::{APART, Cell, Column, View, column};
 
 const COLUMNS: &[Column] = &[
     column("revision", Int),
@@ -29,6 +29,7 @@ pub static REGISTERED_PATIENTS: View = View {
     partition: &[column("shard", Int)],
     clustering: &[column("patient_id", Text)],
     columns: COLUMNS,
+    apart: APART,
     grows: false,
 };
 
@@ -38,6 +39,7 @@ pub static PRACTITIONERS: View = View {
     partition: &[column("shard", Int)],
     clustering: &[column("practitioner_id", Text)],
     columns: COLUMNS,
+    apart: APART,
     grows: false,
 };
 
@@ -47,6 +49,7 @@ pub static REGISTERED_SENSORS: View = View {
     partition: &[column("shard", Int)],
     clustering: &[column("sensor_id", Text)],
     columns: COLUMNS,
+    apart: APART,
     grows: false,
 };
 
@@ -57,6 +60,7 @@ pub static NAMES: View = View {
     partition: &[column("register", Text), column("shard", Int)],
     clustering: &[column("name", Text), column("id", Text)],
     columns: &[column("since", Time)],
+    apart: APART,
     grows: false,
 };
 
@@ -67,6 +71,7 @@ pub static MAC_ADDRESSES: View = View {
     partition: &[column("mac_address", Text)],
     clustering: &[column("sensor_id", Text)],
     columns: &[column("since", Time)],
+    apart: APART,
     grows: false,
 };
 

@@ -28,6 +28,7 @@ pub static REJECTED: View = View {
         column("patient_id", Text),
         column("content_type", Text),
     ],
+    apart: 0,
     grows: true,
 };
 

@@ -13,6 +13,7 @@ pub static REVOCATIONS: View = View {
     partition: &[column("list", Text)],
     clustering: &[column("what", Text)],
     columns: &[column("revoked_at", Time), column("revoked_by", Text)],
+    apart: 0,
     grows: false,
 };
 

@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use super::{derived_version, shard};
 use crate::store::Change;
 use crate::view::Type::{Double, Int, Text, Time};
-use crate::view::{Cell, View, column};
+use crate::view::{APART, Cell, View, column};
 
 /// One row per sensor and the patient it was heard with: each is owned by one partition of the journal, and a sensor
 /// that moved from one patient to another is where it was heard last.
@@ -27,6 +27,7 @@ pub static SENSORS: View = View {
         column("lng", Double),
         column("expected_every", Int),
     ],
+    apart: APART,
     grows: false,
 };
 

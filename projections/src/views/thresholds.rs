@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 use super::owned;
 use crate::store::Change;
 use crate::view::Type::{Text, Time};
-use crate::view::{Cell, View, column};
+use crate::view::{APART, Cell, View, column};
 
 /// One row per patient, because what is set is set whole.
 pub static THRESHOLDS: View = View {
@@ -19,6 +19,7 @@ pub static THRESHOLDS: View = View {
         column("set_by", Text),
         column("since", Time),
     ],
+    apart: APART,
     grows: false,
 };
 

@@ -7,7 +7,7 @@ use schemas::time::Timestamp;
 use super::derived_version;
 use crate::store::Change;
 use crate::view::Type::{Double, Int, Text, Time};
-use crate::view::{Cell, View, column};
+use crate::view::{APART, Cell, View, column};
 
 /// Bounded partitions: each holds the same number of windows per sensor, whatever their size.
 pub static WINDOWS: View = View {
@@ -33,6 +33,7 @@ pub static WINDOWS: View = View {
         column("quality", Double),
         column("coverage", Double),
     ],
+    apart: APART,
     grows: false,
 };
 
