@@ -87,6 +87,8 @@ function stream(path, onFrame, onStart, onState) {
       onState("down");
       if (event.code === 4400 || event.code === 4410) cursor = null;
       if (event.code === 4401) { signIn(); return; }
+      // A right has ended: where it is all of them, this asks to sign in again.
+      if (event.code === 4403) ask("/v1/me").catch(() => {});
       timer = setTimeout(open, wait + Math.random() * 250);
       wait = Math.min(wait * 2, 15_000);
     };

@@ -141,6 +141,8 @@ pub struct Principal {
 pub enum Action<'a> {
     /// Write a reading, alarm or status of a sensor on a patient.
     Publish(&'a PatientId, &'a SensorId),
+    /// Write something of a sensor that names no patient: whose it is, assignments say.
+    PublishOf(&'a SensorId),
     /// See a patient's data.
     SeePatient(&'a PatientId),
     /// See data of all patients at once, or of nobody in particular (lists are cut to what one may see).
@@ -208,7 +210,7 @@ impl Principal {
             Role::Patient => matches!(action, A::SeePatient(p) if self.names(p)),
             Role::Device | Role::Gateway => match action {
                 A::Publish(p, s) => self.sensors.contains(s) && (self.patients.is_empty() || self.names(p)),
-                A::ReceiveCommands(s) => self.sensors.contains(s),
+                A::PublishOf(s) | A::ReceiveCommands(s) => self.sensors.contains(s),
                 _ => false,
             },
             Role::Analyst => false,
@@ -370,15 +372,17 @@ mod tests {
             A::SeeOperations,
             A::ReceiveCommands(&mine),
             A::ReceiveCommands(&theirs),
+            A::PublishOf(&mine),
+            A::PublishOf(&theirs),
         ];
         for (role, may) in [
-            (Role::Admin, "yyyyyyyyyyyyyyyyyyyyy"),
-            (Role::Auditor, "...yyy.......yy...y.."),
-            (Role::Doctor, "...y..y..y.y.y......."),
-            (Role::Patient, "...y................."),
-            (Role::Analyst, "....................."),
-            (Role::Device, "y..................y."),
-            (Role::Gateway, "y..................y."),
+            (Role::Admin, "yyyyyyyyyyyyyyyyyyyyyyy"),
+            (Role::Auditor, "...yyy.......yy...y...."),
+            (Role::Doctor, "...y..y..y.y.y........."),
+            (Role::Patient, "...y..................."),
+            (Role::Analyst, "......................."),
+            (Role::Device, "y..................y.y."),
+            (Role::Gateway, "y..................y.y."),
         ] {
             let who = somebody(role);
             let answers: String = actions.iter().map(|a| if who.may(*a) { 'y' } else { '.' }).collect();
@@ -526,6 +530,8 @@ mod tests {
             (Role::Patient, Action::SeePatient(&own)),
             (Role::Device, Action::Publish(&own, &mine)),
             (Role::Gateway, Action::ReceiveCommands(&mine)),
+            (Role::Gateway, Action::PublishOf(&mine)),
+            (Role::Admin, Action::PublishOf(&mine)),
         ] {
             let holding = |id: &str| {
                 let grant = Grant {

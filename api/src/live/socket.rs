@@ -158,9 +158,13 @@ async fn stream(state: &State, scope: Scope, watcher: &Watcher, socket: &mut Web
     };
     // A consultation stays with the registration that it was begun for.
     let is_of_a_person = matches!(scope, Scope::Patient(_));
-    // Rights may end while the stream goes on; those of a list are asked for each of its items.
+    // Rights may end while the stream goes on; those of a list are asked for each of its items. Of what was revoked nothing
+    // is left: a list that told nothing more and stayed open would look like a quiet night.
     let who = &watcher.caller.principal;
     let ended = || {
+        if who.is_revoked() {
+            return Some((code::ENDED, "the token was revoked"));
+        }
         let patient = watched.as_ref()?;
         if !who.may(Action::SeePatient(patient)) {
             return Some((code::ENDED, "the right to see this has ended"));

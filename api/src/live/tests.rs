@@ -1,11 +1,13 @@
 //! Live streams over real sockets, and what happens to slow, resuming and unwelcome clients.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::http::Request;
 use futures::{SinkExt, StreamExt};
-use schemas::access::{Principal, Role};
+use schemas::access::{Grant, Live, Principal, Revocations, Role};
 use schemas::facts::AlertState;
 use schemas::time::Span;
 use serde_json::Value;
@@ -349,6 +351,47 @@ async fn a_stream_ends_with_a_reason() {
     frame(&mut stays).await.unwrap();
     house.state.parts.shutdown.cancel();
     assert_eq!(frame(&mut stays).await, Err(CloseCode::Away));
+}
+
+/// Everything was revoked, once that is said.
+#[derive(Debug, Default)]
+struct Taken(AtomicBool);
+
+impl Revocations for Taken {
+    fn is_revoked(&self, _: &str, _: &Grant) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn every_stream_is_closed_when_its_token_is_revoked() {
+    let house = House::new().await;
+    house.consultation("p1", "7").await;
+    house.settled().await;
+    let at = served(&house).await;
+    let streams = ["/ws/patients/p1", "/ws/consultation/7", "/ws/alerts"];
+    for role in [Role::Admin, Role::Auditor, Role::Doctor, Role::Patient] {
+        let taken = Arc::new(Taken::default());
+        let who = Principal {
+            live: Live::default().with_revocations(Arc::clone(&taken) as Arc<dyn Revocations>),
+            subject: "b".into(),
+            role,
+            patients: vec![patient("p1")],
+            sensors: Vec::new(),
+        };
+        let mut open_ones = Vec::new();
+        for path in streams {
+            let far = NOW + Span::hours(1);
+            let (ticket, _) = house.state.tickets.give(who.clone(), far, NOW).unwrap();
+            let mut socket = open(at, &format!("{path}?ticket={ticket}"), &[]).await.unwrap();
+            frame(&mut socket).await.unwrap();
+            open_ones.push((path, socket));
+        }
+        taken.0.store(true, Ordering::SeqCst);
+        for (path, mut socket) in open_ones {
+            assert_eq!(frame(&mut socket).await, Err(CloseCode::from(4403)), "{role} {path}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

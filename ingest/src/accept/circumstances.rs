@@ -1,6 +1,6 @@
 //! Whose record it is, when it was measured, and how it is told from the next: what readings, alarms and status share.
 
-use schemas::access::{Action, Principal, Role};
+use schemas::access::{Action, Principal};
 use schemas::ids::{EventId, Key, PatientId, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
 use schemas::metric::Metric;
@@ -202,17 +202,12 @@ fn named<'r>(field: &str, record: &'r Any<'_>, topic: Option<&'r str>) -> Checke
     }
 }
 
-/// Whether the sender may write for this sensor on this patient; a sensor without a patient, where the sensor is the
-/// sender's and no list of patients binds it.
+/// Whether the sender may write for this sensor, on this patient where one is named.
 fn may_write(principal: Option<&Principal>, patient: Option<&PatientId>, sensor: &SensorId) -> bool {
     match (principal, patient) {
         (None, _) => true,
         (Some(principal), Some(patient)) => principal.may(Action::Publish(patient, sensor)),
-        (Some(principal), None) => match principal.role {
-            Role::Admin => true,
-            Role::Device | Role::Gateway => principal.sensors.contains(sensor),
-            _ => false,
-        },
+        (Some(principal), None) => principal.may(Action::PublishOf(sensor)),
     }
 }
 

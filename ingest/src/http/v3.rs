@@ -29,12 +29,12 @@ pub(super) async fn produce(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let sender = match admit(&shared, &topic, &headers) {
-        Ok(sender) => sender,
+    let (sender, until) = match admit(&shared, &topic, &headers) {
+        Ok(admitted) => admitted,
         Err(response) => return *response,
     };
     if !headers.contains_key(header::CONTENT_LENGTH) && !body::is_packed(&headers) {
-        return v3_stream::respond(shared, sender, body);
+        return v3_stream::respond(shared, (sender, until), body);
     }
     let context = context(&shared, &sender, 0);
     let message = match body::read(&headers, body, &shared.limits).await {
@@ -49,7 +49,7 @@ pub(super) async fn produce(
             Ok(reports) => answer::json_bytes(StatusCode::OK, JSON, reports),
             Err(error) => Trouble::from(error).confluent(JSON),
         },
-        None => v3_stream::respond(shared, sender, Body::from(message)),
+        None => v3_stream::respond(shared, (sender, until), Body::from(message)),
     }
 }
 
@@ -67,11 +67,12 @@ fn first_group(message: &Bytes, limit: usize) -> Option<Vec<Bytes>> {
     Some(records)
 }
 
-/// The sender, where the topic is ours.
-fn admit(shared: &Shared, topic: &str, headers: &HeaderMap) -> Result<Principal, Box<Response>> {
-    let sender = token::sender(shared, headers).map_err(|_| Box::new(Trouble::Unauthenticated.confluent(JSON)))?;
+/// The sender and when their token ends, where the topic is ours.
+fn admit(shared: &Shared, topic: &str, headers: &HeaderMap) -> Result<(Principal, Timestamp), Box<Response>> {
+    let admitted =
+        token::sender_until(shared, headers).map_err(|_| Box::new(Trouble::Unauthenticated.confluent(JSON)))?;
     if topic == TOPIC {
-        Ok(sender)
+        Ok(admitted)
     } else {
         Err(Box::new(answer::confluent_error(
             StatusCode::NOT_FOUND,
@@ -307,8 +308,8 @@ pub(super) async fn batch(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let sender = match admit(&shared, &topic, &headers) {
-        Ok(sender) => sender,
+    let (sender, _) = match admit(&shared, &topic, &headers) {
+        Ok(admitted) => admitted,
         Err(response) => return *response,
     };
     let context = context(&shared, &sender, 0);

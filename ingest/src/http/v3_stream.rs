@@ -1,7 +1,8 @@
 //! Concatenated records as they come, answered as they become durable.
 //!
 //! Groups are made durable one after the other, so that the order of a connection is the order of the log; while one
-//! group is on its way the next gathers in the connection's buffers, which is what holds a fast sender back.
+//! group is on its way the next gathers in the connection's buffers, which is what holds a fast sender back. A stream may
+//! last for days: before each group it is asked whether its sender's token is still good.
 
 use std::time::Duration;
 
@@ -11,14 +12,15 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use schemas::access::Principal;
+use schemas::time::Timestamp;
 
 use super::Shared;
 use super::answer::{ConfluentError, Trouble};
 use super::v3::{self, JSON};
 use crate::accept::scan::{self, Broken};
 
-/// Answers with a stream of reports.
-pub(super) fn respond(shared: Shared, sender: Principal, body: Body) -> Response {
+/// Answers with a stream of reports, until the sender's token ends.
+pub(super) fn respond(shared: Shared, (sender, until): (Principal, Timestamp), body: Body) -> Response {
     let feed = Feed {
         source: Some(body.into_data_stream()),
         buffer: BytesMut::new(),
@@ -27,6 +29,7 @@ pub(super) fn respond(shared: Shared, sender: Principal, body: Body) -> Response
         index: 0,
         shared,
         sender,
+        until,
     };
     let reports = reports(feed).map(Ok::<_, std::convert::Infallible>);
     ([(CONTENT_TYPE, JSON)], Body::from_stream(reports)).into_response()
@@ -44,6 +47,8 @@ struct Feed {
     index: i32,
     shared: Shared,
     sender: Principal,
+    /// When the sender's token ends.
+    until: Timestamp,
 }
 
 /// Why a stream ends before its end.
@@ -52,6 +57,8 @@ enum Cut {
     TooLarge,
     Silent,
     Empty,
+    /// The token has ended or was revoked: nothing of what came since is taken.
+    Ended,
 }
 
 impl Cut {
@@ -59,6 +66,10 @@ impl Cut {
         let (error_code, message) = match self {
             Self::Broken(Broken(why)) => (400, format!("Bad request: {why}")),
             Self::TooLarge => (413, "The record is too large.".to_owned()),
+            Self::Ended => {
+                let (_, code, message) = Trouble::Unauthenticated.confluent_parts();
+                return report(code, &message);
+            }
             Self::Silent => (408, "No record came for too long.".to_owned()),
             Self::Empty => (422, "Empty request body.".to_owned()),
         };
@@ -100,7 +111,7 @@ impl Feed {
         loop {
             let records = self.whole_records()?;
             if !records.is_empty() {
-                return Ok(records);
+                return if self.may_go_on() { Ok(records) } else { Err(Cut::Ended) };
             }
             if self.buffer.len() > self.shared.intake.limits().bounds.record_bytes.saturating_mul(2) {
                 return Err(Cut::TooLarge);
@@ -109,6 +120,10 @@ impl Feed {
                 return self.end();
             }
         }
+    }
+
+    fn may_go_on(&self) -> bool {
+        self.shared.clock.now() < self.until && !self.sender.is_revoked()
     }
 
     fn end(&self) -> Result<Vec<Bytes>, Cut> {

@@ -21,7 +21,7 @@ use crate::refusal::Fault;
 
 /// What judging a message costs in memory beside its bytes, about.
 const OVERHEAD: usize = 512;
-/// Topics whose owner is remembered.
+/// Topics that are remembered taken apart.
 const KNOWN_TOPICS: usize = 256;
 
 /// The answer that is due for one message.
@@ -93,23 +93,13 @@ impl Batch {
     }
 }
 
-/// A topic's owner, as checked once.
+/// A topic taken apart: that is done once. Who may write there is asked for each message, because that changes while a
+/// connection is open.
 #[derive(Debug, Clone)]
-enum Place {
-    /// The holder may write here.
-    Ours {
-        patient: PatientId,
-        sensor: SensorId,
-        kind: Kind,
-    },
-    /// There is such a topic, but not for them.
-    Denied {
-        patient: PatientId,
-        sensor: SensorId,
-        kind: Kind,
-    },
-    /// Nothing is taken here.
-    Nowhere,
+struct Place {
+    patient: PatientId,
+    sensor: SensorId,
+    kind: Kind,
 }
 
 /// A connection's incoming messages.
@@ -122,7 +112,8 @@ pub(super) struct Gather {
     /// QoS 2 ids whose message is gathered or with the log.
     pub(super) waiting: HashSet<u16>,
     aliases: Vec<Option<String>>,
-    places: HashMap<String, Place>,
+    /// `None` where nothing is taken.
+    places: HashMap<String, Option<Place>>,
     /// Messages with QoS 1 or 2 that the client may not yet forget.
     open: usize,
     open_limit: usize,
@@ -209,22 +200,20 @@ impl Gather {
         let mut context = Context::new(Door::Mqtt, intake.clock().now());
         context.content_type = publish.content_type.as_deref();
         let place = self.place(topic);
+        let may = |place: &Place| self.principal.may(Action::Publish(&place.patient, &place.sensor));
         let verdicts = match &place {
-            Place::Ours { patient, sensor, kind } => intake.judge(
-                &publish.payload,
-                &context.on_topic(patient.as_str(), sensor.as_str(), *kind),
-            ),
-            Place::Denied { patient, sensor, kind } => {
-                due.refused = Some(Whole::NotAuthorized);
-                metrics::refused("not_authorised");
-                let context = context.on_topic(patient.as_str(), sensor.as_str(), *kind);
-                vec![accept::refuse(
-                    publish.payload.clone(),
-                    &context,
-                    *Fault::NotYours.whole(""),
-                )]
+            Some(place) => {
+                let context = context.on_topic(place.patient.as_str(), place.sensor.as_str(), place.kind);
+                if may(place) {
+                    intake.judge(&publish.payload, &context)
+                } else {
+                    due.refused = Some(Whole::NotAuthorized);
+                    metrics::refused("not_authorised");
+                    let refusal = *Fault::NotYours.whole("");
+                    vec![accept::refuse(publish.payload.clone(), &context, refusal)]
+                }
             }
-            Place::Nowhere => {
+            None => {
                 due.refused = Some(Whole::TopicNameInvalid);
                 metrics::refused("topic");
                 let refusal = *Fault::UnknownTopic.about("topic", topic);
@@ -234,11 +223,11 @@ impl Gather {
         due.records = self.batch.add(verdicts);
     }
 
-    fn place(&mut self, topic: &str) -> Place {
+    fn place(&mut self, topic: &str) -> Option<Place> {
         if let Some(place) = self.places.get(topic) {
             return place.clone();
         }
-        let place = place_of(topic, &self.principal);
+        let place = place_of(topic);
         if self.places.len() >= KNOWN_TOPICS {
             self.places.clear();
         }
@@ -261,19 +250,11 @@ impl Batch {
     }
 }
 
-fn place_of(topic: &str, who: &Principal) -> Place {
-    let Some(inward) = topic::inward(topic) else {
-        return Place::Nowhere;
-    };
-    match (PatientId::new(inward.patient), SensorId::new(inward.sensor)) {
-        (Ok(patient), Ok(sensor)) => {
-            let kind = inward.kind;
-            if who.may(Action::Publish(&patient, &sensor)) {
-                Place::Ours { patient, sensor, kind }
-            } else {
-                Place::Denied { patient, sensor, kind }
-            }
-        }
-        _ => Place::Nowhere,
-    }
+fn place_of(topic: &str) -> Option<Place> {
+    let inward = topic::inward(topic)?;
+    Some(Place {
+        patient: PatientId::new(inward.patient).ok()?,
+        sensor: SensorId::new(inward.sensor).ok()?,
+        kind: inward.kind,
+    })
 }

@@ -45,6 +45,10 @@ impl Authenticate for Tokens {
 }
 
 pub(crate) fn doors(log: &Arc<MemoryLog>) -> Router {
+    doors_with(log, Arc::new(Tokens), Arc::new(ManualClock::at(NOW)))
+}
+
+pub(crate) fn doors_with(log: &Arc<MemoryLog>, auth: Arc<dyn Authenticate>, clock: Arc<ManualClock>) -> Router {
     let limits = HttpLimits {
         body_bytes: 64 << 10,
         unpacked_bytes: 256 << 10,
@@ -53,8 +57,8 @@ pub(crate) fn doors(log: &Arc<MemoryLog>) -> Router {
     };
     router(HttpDoors {
         intake: intake(log, Limits::default()),
-        auth: Arc::new(Tokens),
-        clock: Arc::new(ManualClock::at(NOW)),
+        auth,
+        clock,
         limits,
         cluster_id: "fajma".into(),
     })

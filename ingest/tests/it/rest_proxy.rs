@@ -1,17 +1,24 @@
 //! Requests written for Confluent's REST Proxy, and its answers, word for word.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use eventlog::ManualClock;
 use http_body_util::BodyExt;
+use schemas::access::{Authenticate, Grant, Live, Principal, Refused, Revocations, Role};
+use schemas::ids::SensorId;
+use schemas::time::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::http_native::{ask, doors, post, send};
-use crate::log::MemoryLog;
+use crate::http_native::{ask, doors, doors_with, post, send};
+use crate::log::{MemoryLog, NOW};
 
 const JSON: &str = "application/vnd.kafka.json.v2+json";
 const AVRO: &str = "application/vnd.kafka.avro.v2+json";
@@ -394,6 +401,89 @@ async fn v3_streams_a_report_as_soon_as_its_record_is_durable() {
     drop(sender);
     let last: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
     assert_eq!(last["error_code"], 400, "what does not end is said at the end");
+}
+
+/// An administrator until [`until`](Brief::until), or until it is taken back.
+#[derive(Debug, Default)]
+struct Brief(AtomicBool);
+
+impl Brief {
+    const fn until() -> Timestamp {
+        Timestamp(NOW.0 + 60_000_000)
+    }
+}
+
+impl Revocations for Brief {
+    fn is_revoked(&self, _: &str, _: &Grant) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+struct Holding(Arc<Brief>);
+
+impl Authenticate for Holding {
+    fn authenticate(&self, token: &str, now: Timestamp) -> Result<Principal, Refused> {
+        self.authenticate_until(token, now).map(|(principal, _)| principal)
+    }
+
+    fn authenticate_until(&self, token: &str, _: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        let role = Role::parse(token).ok_or(Refused)?;
+        let principal = Principal {
+            live: Live::default().with_revocations(Arc::clone(&self.0) as Arc<dyn Revocations>),
+            subject: token.into(),
+            role,
+            patients: vec![],
+            sensors: vec![SensorId::new("s1").unwrap()],
+        };
+        Ok((principal, Brief::until()))
+    }
+}
+
+/// A record that names a patient, and one that says nothing of whose it is.
+fn named_or_not(seq: u32) -> Value {
+    let mut it = json!({"sensor_id": "s1", "type": "ambient_temperature", "value": 20, "unit": "Cel", "seq": seq});
+    if seq % 2 == 0 {
+        it["patient_id"] = json!("p1");
+    }
+    it
+}
+
+#[tokio::test]
+async fn v3_takes_nothing_more_on_an_open_stream_once_its_token_has_ended_or_was_revoked() {
+    for (role, revoke, first) in [
+        ("admin", true, 0),
+        ("admin", true, 1),
+        ("device", true, 0),
+        ("device", true, 1),
+        ("gateway", false, 0),
+        ("device", false, 1),
+    ] {
+        let log = MemoryLog::open();
+        let (brief, clock) = (Arc::<Brief>::default(), Arc::new(ManualClock::at(NOW)));
+        let doors = doors_with(&log, Arc::new(Holding(Arc::clone(&brief))), Arc::clone(&clock));
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let stream = futures::stream::unfold(receiver, |mut r| async move {
+            r.recv().await.map(|b| (Ok::<_, std::io::Error>(b), r))
+        });
+        let request = post(RECORDS, "application/json", role, Body::from_stream(stream));
+        let mut body = doors.oneshot(request).await.unwrap().into_body();
+        let mut report = async |seq: u32| -> Value {
+            let record = v3_record(&named_or_not(seq));
+            sender.send(Bytes::from(record)).await.unwrap();
+            let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            serde_json::from_slice(&frame).unwrap()
+        };
+        assert_eq!(report(first).await["error_code"], 200, "{role}");
+        let taken = log.journal().len();
+        if revoke {
+            brief.0.store(true, Ordering::SeqCst);
+        } else {
+            clock.set(Brief::until());
+        }
+        assert_eq!(report(first + 2).await["error_code"], 40101, "{role}");
+        assert!(body.frame().await.is_none(), "the stream ends");
+        assert_eq!(log.journal().len(), taken, "{role}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Who gets what: every topic, every role, about one's own, another's, and what does not exist.
 
+use std::sync::atomic::Ordering;
+
 use super::client::{Connect, Packet, publish, subscribe};
 use super::house::House;
 
@@ -66,5 +68,26 @@ async fn every_topic_answers_every_role_about_own_others_and_unknown_ones_as_it_
             });
         }
         assert_eq!(taken, writes, "{token} publishes");
+    }
+}
+
+#[tokio::test]
+async fn who_may_publish_follows_what_is_registered_on_a_connection_that_is_open() {
+    let house = House::new().await;
+    let (mut client, _) = house.enter(&Connect::new(5, "gate", "bound")).await;
+    // Bound to p1: p2 is another's until they are found to be one person, and again once that is taken back.
+    for (n, merged) in [false, true, false, true].into_iter().enumerate() {
+        house.tokens.1.merged.store(merged, Ordering::SeqCst);
+        for (patient, may) in [("p1", true), ("p2", merged)] {
+            let topic = format!("fajma/patient/{patient}/sensor/s1/data");
+            let payload = r#"{"type":"heart_rate","value":70}"#;
+            client.send(publish(5, &topic, 1, n as u16 + 1, payload)).await;
+            let answer = client.next().await.unwrap();
+            assert_eq!(
+                (answer.0, answer.code()),
+                (0x40, if may { 0 } else { DENIED }),
+                "{patient} {n}"
+            );
+        }
     }
 }

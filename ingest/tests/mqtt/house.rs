@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use eventlog::{EventLog, SystemClock};
 use ingest::mqtt::{Entrance, MqttDoor, MqttLimits};
 use ingest::{Commands, Intake, Limits};
-use schemas::access::{Authenticate, Principal, Refused, Role};
+use schemas::access::{Authenticate, CareTeams, Grant, Live, Principal, Refused, Revocations, Role};
 use schemas::ids::{PatientId, SensorId};
 use schemas::policy::Policy;
 use schemas::time::Timestamp;
@@ -18,8 +19,60 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Client, Connect, Packet};
 use super::log::TestLog;
 
+/// What rights go by that changes while connections are open.
+#[derive(Debug, Default)]
+pub(crate) struct Registered {
+    /// Whether p1 and p2 are one person.
+    pub(crate) merged: AtomicBool,
+    /// Whether `dr.ba` is in the care team of p1.
+    pub(crate) cares: AtomicBool,
+    /// Whether everything of `taken` was revoked.
+    pub(crate) revoked: AtomicBool,
+}
+
+impl CareTeams for Registered {
+    fn cares(&self, staff: &str, patient: &PatientId) -> bool {
+        staff == "dr.ba" && patient.as_str() == "p1" && self.cares.load(Ordering::SeqCst)
+    }
+
+    fn patients(&self, staff: &str) -> Vec<PatientId> {
+        let patient = PatientId::new("p1").unwrap();
+        if self.cares(staff, &patient) {
+            vec![patient]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn person(&self, patient: &PatientId) -> PatientId {
+        self.also_known_as(patient)
+            .into_iter()
+            .find(|other| other.as_str() == "p1")
+            .unwrap_or_else(|| patient.clone())
+    }
+
+    fn also_known_as(&self, patient: &PatientId) -> Vec<PatientId> {
+        let other = match patient.as_str() {
+            "p1" => "p2",
+            "p2" => "p1",
+            _ => return Vec::new(),
+        };
+        if self.merged.load(Ordering::SeqCst) {
+            vec![PatientId::new(other).unwrap()]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+impl Revocations for Registered {
+    fn is_revoked(&self, subject: &str, _: &Grant) -> bool {
+        subject == "taken" && self.revoked.load(Ordering::SeqCst)
+    }
+}
+
 /// Knows a token of each role; `brief` is good only until it is withdrawn.
-pub(crate) struct Tokens(pub(crate) watch::Sender<bool>);
+pub(crate) struct Tokens(pub(crate) watch::Sender<bool>, pub(crate) Arc<Registered>);
 
 impl Authenticate for Tokens {
     fn authenticate(&self, token: &str, _: Timestamp) -> Result<Principal, Refused> {
@@ -32,11 +85,16 @@ impl Authenticate for Tokens {
             "patient" => (Role::Patient, &["p1"][..], &[][..]),
             "analyst" => (Role::Analyst, &[][..], &[][..]),
             "gateway" => (Role::Gateway, &[][..], &["s1"][..]),
+            "bound" => (Role::Gateway, &["p1"][..], &["s1"][..]),
+            "dr.ba" => (Role::Doctor, &[][..], &[][..]),
+            "taken" if !self.1.revoked.load(Ordering::SeqCst) => (Role::Gateway, &[][..], &["s1"][..]),
             "brief" if *self.0.borrow() => (Role::Admin, &[][..], &[][..]),
             _ => return Err(Refused),
         };
         Ok(Principal {
-            live: schemas::access::Live::default(),
+            live: Live::default()
+                .with_teams(Arc::clone(&self.1) as Arc<dyn CareTeams>)
+                .with_revocations(Arc::clone(&self.1) as Arc<dyn Revocations>),
             subject: token.into(),
             role,
             patients: patients.iter().map(|p| PatientId::new(p).unwrap()).collect(),
@@ -69,7 +127,7 @@ impl House {
 
     pub(crate) async fn with(limits: MqttLimits, tls: Option<Arc<ServerConfig>>) -> Self {
         let log = TestLog::new();
-        let tokens = Arc::new(Tokens(watch::Sender::new(true)));
+        let tokens = Arc::new(Tokens(watch::Sender::new(true), Arc::default()));
         let (policy, in_force) = watch::channel(Arc::new(Policy::standard()));
         let as_log: Arc<dyn EventLog> = Arc::clone(&log) as _;
         let intake = Intake::new(
