@@ -138,7 +138,8 @@ pub(super) async fn list(
         Sight::Only(own) => own.iter().any(|p| p.as_str() == alert.patient_id),
         Sight::None => false,
     };
-    let page = cut(limit, ask.cursor, sees, async |limit, cursor| {
+    let list = (&*state.parts.keys, "alerts");
+    let page = cut(list, limit, ask.cursor.as_deref(), sees, async |limit, cursor| {
         query::alerts_all(views, filter, paging(limit, cursor.as_deref())).await
     })
     .await?;
@@ -159,14 +160,22 @@ pub(super) async fn one(
 ) -> Result<Json<Alert>, Problem> {
     let id: AlertId = alert.parse().map_err(|_| Problem::NotFound)?;
     let views = &*state.parts.views;
-    let mut row = query::alert_with_history(views, id).await.map_err(viewed)?;
-    if row.is_none() {
-        alerts_shown(&state).await?;
-        row = query::alert_with_history(views, id).await.map_err(viewed)?;
-    }
+    let find = async || query::alert_with_history(views, id).await.map_err(viewed);
+    let row = match seen_alert(&caller, find().await?) {
+        Err(Problem::NotFound) => {
+            alerts_shown(&state).await?;
+            seen_alert(&caller, find().await?)?
+        }
+        found => found?,
+    };
+    Ok(Json(row.1.into()))
+}
+
+/// An alert where the caller may see it, and whom it is about. Of what is not found the views are asked again a little later:
+/// they may not show it yet. What the caller may not see is no different, so that the time of an answer does not tell.
+fn seen_alert(caller: &Caller, row: Option<query::Alert>) -> Result<(Key, query::Alert), Problem> {
     let row = row.ok_or(Problem::NotFound)?;
-    visible(&caller, &row)?;
-    Ok(Json(row.into()))
+    Ok((visible(caller, &row)?, row))
 }
 
 /// Whom an alert is about, for callers who may see it; for others there is no such alert.
@@ -265,13 +274,14 @@ async fn answer(
 ) -> Result<Json<Done>, Problem> {
     let id: AlertId = alert.parse().map_err(|_| Problem::NotFound)?;
     let views = &*state.parts.views;
-    let mut row = query::alert(views, id).await.map_err(viewed)?;
-    if row.is_none() {
-        alerts_shown(state).await?;
-        row = query::alert(views, id).await.map_err(viewed)?;
-    }
-    let row = row.ok_or(Problem::NotFound)?;
-    let key = visible(caller, &row)?;
+    let find = async || query::alert(views, id).await.map_err(viewed);
+    let (key, row) = match seen_alert(caller, find().await?) {
+        Err(Problem::NotFound) => {
+            alerts_shown(state).await?;
+            seen_alert(caller, find().await?)?
+        }
+        found => found?,
+    };
     caller.may(match &key {
         Key::Patient(patient) => Action::AnswerAlert(patient),
         _ => Action::AnswerHouseAlert,

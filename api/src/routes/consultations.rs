@@ -70,7 +70,8 @@ pub(super) async fn list(
         };
         seen && wanted.is_none_or(|wanted| wanted == it.state())
     };
-    let page = cut(limit, ask.cursor, sees, async |limit, cursor| {
+    let list = (&*state.parts.keys, "consultations");
+    let page = cut(list, limit, ask.cursor.as_deref(), sees, async |limit, cursor| {
         let paging = paging(limit, cursor.as_deref());
         match &patient {
             Some(patient) => query::consultations(views, patient, paging).await,

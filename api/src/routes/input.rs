@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::problem::Problem;
 use crate::state::State;
+use crate::token::Keys;
 
 /// Query parameters; an unknown one is refused, because a mistyped filter must not pass for "everything".
 #[derive(Debug)]
@@ -174,31 +175,51 @@ pub(super) fn viewed(error: ViewError) -> Problem {
 
 /// Pages of a list asked for one page, while too much was cut out of them.
 const ROUNDS: usize = 32;
+/// Rows asked for at once where something was cut out, however few are wanted: who pages through in small steps must not
+/// count what lies between.
+const STRIDE: usize = 500;
 
 /// Part of a list cut to what the caller may see: pages are read until enough is left, or the list ends. A page may be
-/// short although the list goes on.
+/// short although the list goes on. Where it goes on may be after something that was cut out, so its cursors are sealed.
 pub(super) async fn cut<T, Asked>(
+    (keys, list): (&Keys, &'static str),
     rows: usize,
-    cursor: Option<String>,
+    cursor: Option<&str>,
     sees: impl Fn(&T) -> bool,
     ask: impl Fn(usize, Option<String>) -> Asked,
 ) -> Result<Page<T>, Problem>
 where
     Asked: Future<Output = Result<Page<T>, ViewError>>,
 {
-    let mut page = Page {
-        items: Vec::new(),
-        next_cursor: cursor,
+    let mut place = match cursor {
+        Some(sealed) => Some(keys.unseal(list, sealed).ok_or_else(|| viewed(ViewError::Cursor))?),
+        None => None,
     };
-    for _ in 0..ROUNDS {
-        let more = ask(rows - page.items.len(), page.next_cursor).await.map_err(viewed)?;
-        page.items.extend(more.items.into_iter().filter(&sees));
-        page.next_cursor = more.next_cursor;
-        if page.next_cursor.is_none() || page.items.len() >= rows {
+    let mut items = Vec::new();
+    for round in 0..ROUNDS {
+        let missing = rows.saturating_sub(items.len());
+        let most = if round == 0 { missing } else { missing.max(STRIDE) };
+        let mut more = ask(most, place.clone()).await.map_err(viewed)?;
+        let too_many = more
+            .items
+            .iter()
+            .enumerate()
+            .filter(|(_, item)| sees(item))
+            .nth(missing);
+        if let Some((first_too_many, _)) = too_many {
+            more = ask(first_too_many, place).await.map_err(viewed)?;
+        }
+        items.extend(more.items.into_iter().filter(&sees));
+        place = more.next_cursor;
+        if place.is_none() || items.len() >= rows {
             break;
         }
     }
-    Ok(page)
+    let next_cursor = match place {
+        Some(place) => Some(keys.seal(list, &place).ok_or(Problem::Internal)?),
+        None => None,
+    };
+    Ok(Page { items, next_cursor })
 }
 
 /// Which part of a list.

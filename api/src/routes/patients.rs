@@ -103,10 +103,17 @@ pub(super) async fn list(
     let wanted = |card: &PatientCard| card.merged_into.is_none() && ask.wants(card.registered.as_ref());
     let page = match caller.sight()? {
         Sight::All => {
-            cut(limit, ask.cursor.clone(), wanted, async |limit, cursor| match &ask.q {
-                None => query::patient_cards(views, ask.prefix(), paging(limit, cursor.as_deref())).await,
-                Some(q) => searched(views, q, limit, cursor).await,
-            })
+            let list = (&*state.parts.keys, "patients");
+            cut(
+                list,
+                limit,
+                ask.cursor.as_deref(),
+                wanted,
+                async |limit, cursor| match &ask.q {
+                    None => query::patient_cards(views, ask.prefix(), paging(limit, cursor.as_deref())).await,
+                    Some(q) => searched(views, q, limit, cursor).await,
+                },
+            )
             .await?
         }
         Sight::Only(own) => few(views, &own, limit, &ask).await?,

@@ -102,7 +102,8 @@ pub(super) async fn list(
                 query::named(views, OF, ask.prefix(), paging(limit, cursor.as_deref())).await
             };
             let wanted = |registered: &Registered| ask.wants(Some(registered));
-            cut(limit, ask.cursor.clone(), wanted, async |limit, cursor| {
+            let list = (&*state.parts.keys, "practitioners");
+            cut(list, limit, ask.cursor.as_deref(), wanted, async |limit, cursor| {
                 if ask.q.is_some() {
                     register::search(limit, cursor, by_id, by_name).await
                 } else {

@@ -150,8 +150,9 @@ pub(super) async fn list(
         own && ask.wants(card.registered.as_ref())
     };
     let page = cut(
+        (&state.parts.keys, "sensors"),
         rows(ask.limit.as_deref(), query::USUAL)?,
-        ask.cursor.clone(),
+        ask.cursor.as_deref(),
         sees,
         async |limit, cursor| query::sensor_cards(views, ask.prefix(), paging(limit, cursor.as_deref())).await,
     )

@@ -14,6 +14,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::Claims;
+use super::seal::Seal;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,7 @@ pub struct Keys {
     id: String,
     signing: EncodingKey,
     checking: DecodingKey,
+    seal: Seal,
     known: Known,
 }
 
@@ -120,6 +122,7 @@ impl Keys {
             id: hash.to_string(),
             signing: EncodingKey::from_ed_der(der),
             checking: DecodingKey::from_ed_der(public),
+            seal: Seal::of(der)?,
             known: Known::new(REMEMBERED),
         })
     }
@@ -128,6 +131,16 @@ impl Keys {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Seals what a caller is to bring back for one purpose and must not read.
+    pub(crate) fn seal(&self, purpose: &str, text: &str) -> Option<String> {
+        self.seal.close(purpose, text)
+    }
+
+    /// What was sealed for this purpose by a process of this installation.
+    pub(crate) fn unseal(&self, purpose: &str, sealed: &str) -> Option<String> {
+        self.seal.open(purpose, sealed)
     }
 
     pub(super) const fn signing(&self) -> &EncodingKey {

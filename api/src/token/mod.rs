@@ -7,6 +7,7 @@
 mod issuer;
 mod key;
 mod once;
+mod seal;
 
 pub use issuer::{Issuer, JwksError, Terms};
 pub use key::{KeyError, Keys};
