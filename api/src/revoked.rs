@@ -105,6 +105,7 @@ mod tests {
             let grant = Grant {
                 id: id.into(),
                 issued_at: Timestamp(issued_at),
+                ..Grant::default()
             };
             assert_eq!(revoked.is_revoked(subject, &grant), is, "{subject} {id} {issued_at}");
         }

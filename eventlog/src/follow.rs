@@ -1,5 +1,6 @@
 //! Following the journal for a few kinds of facts: what is known from them is kept up while everything else passes by.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub struct Follower {
     catalogue: Arc<Catalogue>,
     /// Each with the schemas that it wants decoded.
     readers: Vec<(Vec<u32>, Arc<dyn Follows>)>,
+    /// Which partitions.
+    partitions: Range<Partition>,
     /// The next offset of each partition.
     places: Mutex<Vec<Offset>>,
 }
@@ -83,7 +86,28 @@ impl Follower {
     /// The same, reading what `catalogue` knows or learns.
     #[must_use]
     pub fn learning(log: Arc<dyn EventLog>, readers: Vec<Arc<dyn Follows>>, catalogue: Arc<Catalogue>) -> Arc<Self> {
-        let partitions = usize::from(log.layout().partitions);
+        let all = 0..log.layout().partitions;
+        Self::reading(log, readers, catalogue, all)
+    }
+
+    /// The same of one partition alone: for facts that are all in that one.
+    #[must_use]
+    pub fn of_partition(
+        log: Arc<dyn EventLog>,
+        readers: Vec<Arc<dyn Follows>>,
+        catalogue: Arc<Catalogue>,
+        partition: Partition,
+    ) -> Arc<Self> {
+        Self::reading(log, readers, catalogue, partition..partition.saturating_add(1))
+    }
+
+    fn reading(
+        log: Arc<dyn EventLog>,
+        readers: Vec<Arc<dyn Follows>>,
+        catalogue: Arc<Catalogue>,
+        partitions: Range<Partition>,
+    ) -> Arc<Self> {
+        let count = usize::from(log.layout().partitions);
         let wanted = |reader: &Arc<dyn Follows>| {
             let kinds = codec::KINDS.iter().filter(|kind| reader.kinds().contains(&kind.name));
             kinds.map(|kind| kind.id).collect()
@@ -92,7 +116,8 @@ impl Follower {
             log,
             catalogue,
             readers: readers.into_iter().map(|reader| (wanted(&reader), reader)).collect(),
-            places: Mutex::new(vec![0; partitions]),
+            partitions,
+            places: Mutex::new(vec![0; count]),
         })
     }
 
@@ -109,7 +134,7 @@ impl Follower {
     /// # Errors
     /// As [`EventLog::read`].
     pub async fn catch_up(&self) -> Result<(), LogError> {
-        for partition in 0..self.log.layout().partitions {
+        for partition in self.partitions.clone() {
             self.read(partition).await?;
         }
         Ok(())
@@ -121,7 +146,7 @@ impl Follower {
     /// As [`EventLog::read`].
     pub async fn follow(self: Arc<Self>) -> Result<(), LogError> {
         let mut following = JoinSet::new();
-        for partition in 0..self.log.layout().partitions {
+        for partition in self.partitions.clone() {
             let this = Arc::clone(&self);
             following.spawn(async move { this.follow_one(partition).await });
         }

@@ -46,7 +46,7 @@ pub trait CareTeams: fmt::Debug + Send + Sync {
     fn also_known_as(&self, patient: &PatientId) -> Vec<PatientId>;
 }
 
-/// What was revoked, as it stands at the moment of asking.
+/// What was revoked, or has lost what it was given by, as it stands at the moment of asking.
 pub trait Revocations: fmt::Debug + Send + Sync {
     /// Whether what somebody was given holds no more.
     fn is_revoked(&self, subject: &str, grant: &Grant) -> bool;
@@ -59,6 +59,8 @@ pub struct Grant {
     pub id: SmolStr,
     /// When it was issued.
     pub issued_at: Timestamp,
+    /// The key of another issuer that it goes back to, and does not outlive; empty where it is our own.
+    pub key: SmolStr,
 }
 
 /// What somebody's rights go by that may change while they hold them. It is asked each time, so that a right ends
@@ -536,7 +538,7 @@ mod tests {
             let holding = |id: &str| {
                 let grant = Grant {
                     id: id.into(),
-                    issued_at: Timestamp(0),
+                    ..Grant::default()
                 };
                 let revocations = Arc::clone(&taken) as Arc<dyn Revocations>;
                 Principal {

@@ -62,6 +62,8 @@ impl fmt::Debug for Issuer {
 
 /// A key, and what it is for.
 struct Key {
+    /// Which key it is, whatever it is called: another one of the same name is another.
+    digest: SmolStr,
     key: DecodingKey,
     algorithms: Vec<Algorithm>,
 }
@@ -118,6 +120,18 @@ impl Issuer {
         Ok(count)
     }
 
+    /// Whether a key, by what [`Grant::key`] says of it, is among those that are good now.
+    #[must_use]
+    pub fn holds(&self, digest: &str) -> bool {
+        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
+        let held = keys.values().any(|key| key.digest == digest);
+        if !held {
+            // A session may come from a process that has read newer keys.
+            self.wanted.notify_one();
+        }
+        held
+    }
+
     /// Returns when somebody has shown a token by a key that is not known: the keys may have been changed.
     pub async fn wanted(&self) {
         self.wanted.notified().await;
@@ -171,7 +185,7 @@ impl Issuer {
         }
         let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &self.validation(header.alg));
         let claims = decoded.map_err(|_| Refused)?.claims;
-        self.said(token, &claims, keys).ok_or(Refused)
+        self.said(token, &claims, (keys, &key.digest)).ok_or(Refused)
     }
 
     /// What the library checks: algorithm, issuer, audience, presence. Not times: it would read the machine's clock.
@@ -185,7 +199,7 @@ impl Issuer {
         validation
     }
 
-    fn said(&self, token: &str, claims: &Map<String, Value>, keys: &KeySet) -> Option<Said> {
+    fn said(&self, token: &str, claims: &Map<String, Value>, (keys, by): (&KeySet, &SmolStr)) -> Option<Said> {
         let moment = |claim: &str| {
             let seconds = claims.get(claim)?.as_f64().filter(|s| s.abs() < 1e12)?;
             Some(Timestamp((seconds * 1e6) as i64))
@@ -219,7 +233,11 @@ impl Issuer {
                 role,
                 patients: patients.map(PatientId::new).collect::<Result<_, _>>().ok()?,
                 sensors: sensors.map(SensorId::new).collect::<Result<_, _>>().ok()?,
-                live: Live::granted(Grant { id, issued_at }),
+                live: Live::granted(Grant {
+                    id,
+                    issued_at,
+                    key: by.clone(),
+                }),
             },
             from: moment("nbf").unwrap_or(Timestamp::MIN),
             until: moment("exp")?,
@@ -274,8 +292,12 @@ fn usable(jwk: &Jwk) -> Option<(String, Key)> {
         Some(named) => by_kind.iter().filter(|by| same(named, **by)).copied().collect(),
     };
     let kid = jwk.common.key_id.clone()?;
-    let key = DecodingKey::from_jwk(jwk).ok()?;
-    (for_signatures && !algorithms.is_empty()).then_some((kid, Key { key, algorithms }))
+    let key = Key {
+        digest: EventId::of("fajma.issuer_key", &[&serde_json::to_vec(&jwk.algorithm).ok()?]).to_smolstr(),
+        key: DecodingKey::from_jwk(jwk).ok()?,
+        algorithms,
+    };
+    (for_signatures && !key.algorithms.is_empty()).then_some((kid, key))
 }
 
 fn same(named: &KeyAlgorithm, algorithm: Algorithm) -> bool {

@@ -47,6 +47,9 @@ pub(crate) struct Claims {
     /// Which token; of a session, the token that it was begun with.
     #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
     jti: SmolStr,
+    /// Of a session that was begun with a token of another issuer: the key that this one was signed with.
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
+    issuer_key: SmolStr,
     role: Role,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     patients: Vec<PatientId>,
@@ -75,6 +78,7 @@ pub fn issue(keys: &Keys, principal: &Principal, lifetime: Span, now: Timestamp)
         nbf: seconds(now),
         iat,
         jti,
+        issuer_key: grant.key.clone(),
         role: principal.role,
         patients: principal.patients.clone(),
         sensors: principal.sensors.clone(),
@@ -156,6 +160,7 @@ fn judge(claims: &Claims, now: Timestamp) -> Result<(Principal, Timestamp), Refu
         live: Live::granted(Grant {
             id: claims.jti.clone(),
             issued_at: moment(claims.iat),
+            key: claims.issuer_key.clone(),
         }),
         subject: claims.sub.clone(),
         role: claims.role,

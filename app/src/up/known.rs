@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::{CareTeams, Revoked, SaidOf};
 use eventlog::follow::{Follower, Follows};
@@ -15,6 +16,7 @@ use schemas::codec::Catalogue;
 use schemas::facts::CommandIssued;
 use schemas::ids::{Key, PatientId, SensorId};
 use schemas::journal::Envelope;
+use schemas::partition;
 use schemas::registry::Register;
 
 /// What is known, and who keeps it up.
@@ -24,7 +26,11 @@ pub(super) struct Known {
     pub(super) revoked: Arc<Revoked>,
     pub(super) roster: Arc<Roster>,
     pub(super) commands: Arc<Commands>,
-    pub(super) follower: Arc<Follower>,
+    follower: Arc<Follower>,
+    /// Whether it has been read once.
+    pub(super) begun: Arc<AtomicBool>,
+    /// Whether tokens are all that is followed.
+    tokens_alone: bool,
 }
 
 /// Why it cannot be known.
@@ -39,17 +45,41 @@ pub(super) enum NotKnown {
 impl Known {
     /// Knows nothing yet.
     pub(super) fn new(log: &Arc<dyn EventLog>, clock: &Arc<dyn Clock>, catalogue: &Arc<Catalogue>) -> Self {
+        Self::following(log, clock, catalogue, false)
+    }
+
+    /// For a process that is asked how it runs and nothing else: what was revoked is all that it has to know.
+    pub(super) fn of_tokens_alone(log: &Arc<dyn EventLog>, clock: &Arc<dyn Clock>, catalogue: &Arc<Catalogue>) -> Self {
+        Self::following(log, clock, catalogue, true)
+    }
+
+    fn following(
+        log: &Arc<dyn EventLog>,
+        clock: &Arc<dyn Clock>,
+        catalogue: &Arc<Catalogue>,
+        tokens_alone: bool,
+    ) -> Self {
         let teams = CareTeams::new(Arc::clone(clock));
         let (revoked, roster): (Arc<Revoked>, Arc<Roster>) = Default::default();
         let commands: Arc<Commands> = Arc::default();
-        let readers: Vec<Arc<dyn Follows>> = vec![
-            Arc::clone(&teams) as _,
-            Arc::clone(&revoked) as _,
-            Arc::clone(&roster) as _,
-            Arc::clone(&commands) as _,
-        ];
+        let mut readers: Vec<Arc<dyn Follows>> = vec![Arc::clone(&revoked) as _];
+        let log = Arc::clone(log);
+        let follower = if tokens_alone {
+            // Nobody in particular is meant by them, so they are all in one partition.
+            let alone = partition::of(&Key::Nobody, log.layout().partitions);
+            Follower::of_partition(log, readers, Arc::clone(catalogue), alone)
+        } else {
+            readers.extend([
+                Arc::clone(&teams) as Arc<dyn Follows>,
+                Arc::clone(&roster) as _,
+                Arc::clone(&commands) as _,
+            ]);
+            Follower::learning(log, readers, Arc::clone(catalogue))
+        };
         Self {
-            follower: Follower::learning(Arc::clone(log), readers, Arc::clone(catalogue)),
+            follower,
+            begun: Arc::default(),
+            tokens_alone,
             teams,
             revoked,
             roster,
@@ -66,8 +96,11 @@ impl Known {
                 self.follower
                     .known(partition, shown.map_or(0, |progress| progress.next));
             }
-            self.teams.begin(views).await?;
             self.revoked.begin(views).await?;
+            if self.tokens_alone {
+                return self.caught_up().await;
+            }
+            self.teams.begin(views).await?;
             self.registered(views).await?;
             self.attached(views).await?;
             for (patient, into) in query::merged(views, ..).await? {
@@ -75,7 +108,19 @@ impl Known {
             }
             self.commanded(views).await?;
         }
-        Ok(self.follower.catch_up().await?)
+        self.caught_up().await
+    }
+
+    async fn caught_up(&self) -> Result<(), NotKnown> {
+        self.follower.catch_up().await?;
+        self.begun.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Reads on for as long as it is let. After an error it may be called again.
+    pub(super) async fn follow(self) -> Result<(), NotKnown> {
+        self.caught_up().await?;
+        Ok(self.follower.follow().await?)
     }
 
     async fn registered(&self, views: &dyn ViewStore) -> Result<(), ViewError> {

@@ -138,9 +138,15 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         house.served = Some(Served { views, gate, registry });
     }
 
-    let known = Known::new(&house.log, &house.clock, &house.catalogue);
+    let everybody = duties.ingest || duties.serve;
+    let known = if everybody {
+        Known::new(&house.log, &house.clock, &house.catalogue)
+    } else {
+        Known::of_tokens_alone(&house.log, &house.clock, &house.catalogue)
+    };
     let views = house.served.as_ref().map(|served| served.views.store());
-    if duties.ingest || duties.serve {
+    // Who only processes does not wait for it, and lets nobody in until it has read what was revoked.
+    if everybody || views.is_some() {
         let begun = known.begin(&*house.log, views.as_deref()).await;
         begun.map_err(|e| Failure::because("who is who", e))?;
     }
@@ -154,12 +160,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
             );
         }
     }
-    let admission: Arc<dyn Authenticate> = Arc::new(Admission {
-        keys: Arc::clone(&keys),
-        issuer: issuer.clone(),
-        teams: Arc::clone(&known.teams),
-        revoked: Arc::clone(&known.revoked),
-    });
+    let admission: Arc<dyn Authenticate> = Arc::new(Admission::new(&keys, issuer.as_ref(), &known));
     let roles: Arc<Roles> = Arc::default();
     let mut processing = config.processors.options(Arc::clone(&house.catalogue));
     processing.behind = Some(behind.handle().clone());

@@ -46,18 +46,7 @@ pub(super) fn start_roles(
         let (keeper, until) = (Arc::clone(&keeper), until.clone());
         async move { keeper.follow(until).await.map_err(|e| e.to_string()) }
     });
-    if duties.ingest || duties.serve {
-        let (follower, until) = (Arc::clone(&known.follower), stop.clone());
-        supervisor.start("known", stop.clone(), move || {
-            let (following, until) = (Arc::clone(&follower).follow(), until.clone());
-            async move {
-                tokio::select! {
-                    () = until.cancelled() => Ok(()),
-                    ended = following => ended.map_err(|e| e.to_string()),
-                }
-            }
-        });
-    }
+    keep_knowing(&mut supervisor, known, &stop);
     if let Some(issuer) = issuer {
         let (options, until) = (inside.config.issuer.clone(), stop.clone());
         supervisor.start("issuer", stop.clone(), move || {
@@ -85,6 +74,20 @@ pub(super) fn start_roles(
     }
     listen_for_commands(&mut supervisor, house, &stop)?;
     Ok((supervisor, stop))
+}
+
+/// Reads on who is who, and what was revoked.
+fn keep_knowing(supervisor: &mut Supervisor, known: &Known, stop: &CancellationToken) {
+    let (known, until) = (known.clone(), stop.clone());
+    supervisor.start("known", stop.clone(), move || {
+        let (following, until) = (known.clone().follow(), until.clone());
+        async move {
+            tokio::select! {
+                () = until.cancelled() => Ok(()),
+                ended = following => ended.map_err(|e| e.to_string()),
+            }
+        }
+    });
 }
 
 /// What the log and a registry say of schemas.

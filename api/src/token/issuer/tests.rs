@@ -198,3 +198,32 @@ async fn keys_are_rotated_and_one_that_is_gone_checks_nothing_more() {
     }
     assert!(issuer.verify(&by_two, NOW).is_ok(), "keys that were known stay");
 }
+
+#[test]
+fn what_was_given_by_a_key_says_so_and_ends_with_it() {
+    let (old, new) = (ed25519("one"), ed25519("one"));
+    let issuer = issuer(&[&old]);
+    let (principal, until) = issuer.verify(&token(&old, Some("one"), &claims()), NOW).unwrap();
+    assert!(issuer.holds(&principal.live.grant().key));
+    // A session of ours that was begun with it says the same.
+    let keys = super::super::Keys::ephemeral().unwrap();
+    let session = super::super::issue(&keys, &principal, until - NOW, NOW).unwrap();
+    let (in_session, _) = keys.verify(&session, NOW).unwrap();
+    assert_eq!(in_session.live.grant(), principal.live.grant());
+    // Another key under the same name is another key.
+    issuer
+        .read(json!({ "keys": [new.jwk] }).to_string().as_bytes())
+        .unwrap();
+    assert!(!issuer.holds(&in_session.live.grant().key));
+    let own = super::super::issue(
+        &keys,
+        &Principal {
+            live: Live::default(),
+            ..principal
+        },
+        until - NOW,
+        NOW,
+    )
+    .unwrap();
+    assert_eq!(keys.verify(&own, NOW).unwrap().0.live.grant().key, "");
+}
