@@ -3,8 +3,8 @@
 //! What is checked (the revision a change goes by, that an id is new, that no other sensor has an address) is read from
 //! the views. They are a few milliseconds behind the journal, so whoever writes under a key or address that was written
 //! just now waits until the views show it. The lock is this process's own: where several processes serve one log, two
-//! changes of one registration in the same few milliseconds may both be taken (the later in the journal stands, the
-//! other stays in its history), and two sensors may be given one address.
+//! changes of one registration may both be taken while the views do not show the first (the later in the journal stands, the
+//! other stays in its history), and two sensors may be given one address. `docs/registry.md` says so.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};

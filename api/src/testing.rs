@@ -2,8 +2,8 @@
 //! played by hand.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,15 +11,16 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use eventlog::embedded::Embedded;
+use eventlog::follow::{Follower, Follows};
 use eventlog::{Append, Clock, EventLog, ManualClock, Offset, Output, Topic, Work, Workspace};
 use projections::embedded::EmbeddedViews;
 use projections::runner::{self, ProgressBoard};
-use schemas::access::{Principal, Role};
+use schemas::access::{self, Authenticate, Principal, Refused, Revocations, Role};
 use schemas::codec::{self, Catalogue};
 use schemas::derived::{Derived, Origin, Outcome};
 use schemas::facts::{
     AlertChange, AlertChanged, AlertClass, AlertState, ConsultationPlanned, DeviceChanged, Door, Liveness, Reading,
-    SensorState, Severity, WindowRevised, WindowSize, WindowStatus,
+    SensorState, Severity, TokensRevoked, WindowRevised, WindowSize, WindowStatus,
 };
 use schemas::ids::{AlertId, ConsultationId, EventId, Key, PatientId, SensorId, StaffId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
@@ -32,10 +33,12 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::care::CareTeams;
 use crate::operations::{Operations, Stats};
 use crate::registry::Registry;
+use crate::revoked::Revoked;
 use crate::state::{Parts, State};
-use crate::token::{Keys, issue};
+use crate::token::{Keys, id_of, issue};
 
 pub(crate) const PARTITIONS: u16 = 2;
 pub(crate) const NOW: Timestamp = Timestamp(1_795_000_000_000_000);
@@ -60,6 +63,31 @@ impl Operations for Quiet {
     }
 }
 
+/// Good tokens, with what is registered and what was revoked.
+struct Admission {
+    keys: Arc<Keys>,
+    teams: Arc<CareTeams>,
+    revoked: Arc<Revoked>,
+}
+
+impl Authenticate for Admission {
+    fn authenticate(&self, token: &str, now: Timestamp) -> Result<Principal, Refused> {
+        self.authenticate_until(token, now).map(|(principal, _)| principal)
+    }
+
+    fn authenticate_until(&self, token: &str, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        let (mut principal, until) = self.keys.verify(token, now)?;
+        principal.live = principal
+            .live
+            .with_teams(Arc::clone(&self.teams) as Arc<dyn access::CareTeams>)
+            .with_revocations(Arc::clone(&self.revoked) as Arc<dyn Revocations>);
+        if principal.is_revoked() {
+            return Err(Refused);
+        }
+        Ok((principal, until))
+    }
+}
+
 pub(crate) struct House {
     _folder: tempfile::TempDir,
     pub(crate) log: Arc<dyn EventLog>,
@@ -67,9 +95,13 @@ pub(crate) struct House {
     pub(crate) keys: Arc<Keys>,
     pub(crate) state: Arc<State>,
     board: Arc<ProgressBoard>,
+    /// Reads who cares for whom and what was revoked, when [it is asked to](Self::known).
+    follower: Arc<Follower>,
     shutdown: CancellationToken,
     places: Mutex<BTreeMap<(Topic, u16), Box<dyn Workspace>>>,
     count: AtomicI64,
+    /// Made once: it takes longer than what is asked of it.
+    asked: OnceLock<Router>,
 }
 
 impl Drop for House {
@@ -120,6 +152,14 @@ impl House {
             }
         }
         let keys = Arc::new(Keys::ephemeral().unwrap());
+        let admission = Admission {
+            keys: Arc::clone(&keys),
+            teams: CareTeams::new(Arc::clone(&clock) as Arc<dyn Clock>),
+            revoked: Arc::default(),
+        };
+        let readers: Vec<Arc<dyn Follows>> =
+            vec![Arc::clone(&admission.teams) as _, Arc::clone(&admission.revoked) as _];
+        let follower = Follower::new(Arc::clone(&log), readers);
         let state = State::new(Parts {
             log: Arc::clone(&log),
             registry: Registry::new(Arc::clone(&log), Arc::clone(&views), Arc::clone(&clock) as Arc<_>),
@@ -127,7 +167,7 @@ impl House {
             board: Some(Arc::clone(&board)),
             catalogue: Arc::new(Catalogue::builtin()),
             keys: Arc::clone(&keys),
-            authenticate: Arc::clone(&keys) as Arc<_>,
+            authenticate: Arc::new(admission),
             clock: Arc::clone(&clock) as Arc<_>,
             operations: Arc::new(Quiet),
             doors: Arc::new(crate::doors::NoDoors),
@@ -140,9 +180,11 @@ impl House {
             keys,
             state,
             board,
+            follower,
             shutdown,
             places: Mutex::new(places),
             count: AtomicI64::new(0),
+            asked: OnceLock::new(),
         }
     }
 
@@ -160,6 +202,22 @@ impl House {
             sensors: Vec::new(),
         };
         issue(&self.keys, &principal, lifetime, self.clock.now()).unwrap()
+    }
+
+    /// A token is taken back.
+    pub(crate) async fn revoked(&self, token: &str) {
+        let fact = Fact::TokensRevoked(TokensRevoked {
+            token: id_of(token).map(Into::into),
+            subject: None,
+            by: "admin".into(),
+        });
+        let append = crate::command::append(Key::Nobody, fact, self.clock.now(), PARTITIONS);
+        self.log.append(Topic::Journal, vec![append]).await.unwrap();
+    }
+
+    /// What is registered and what was revoked counts.
+    pub(crate) async fn known(&self) {
+        self.follower.catch_up().await.unwrap();
     }
 
     pub(crate) fn partition(id: &str) -> u16 {
@@ -353,7 +411,8 @@ impl House {
     }
 
     pub(crate) async fn ask(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
-        let response = self.app().oneshot(request).await.unwrap();
+        let app = self.asked.get_or_init(|| self.app()).clone();
+        let response = app.oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 10 << 20).await.unwrap();
         (

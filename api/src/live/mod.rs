@@ -15,5 +15,13 @@ pub(crate) use hub::Hub;
 pub use outside::{Followed, follow_consultation};
 pub(crate) use socket::{alerts, consultation, patient};
 
+/// What is streamed; every path also with a slash at its end.
+#[cfg(test)]
+pub(crate) const STREAMS: [&str; 3] = [
+    "/ws/patients/{patient_id}",
+    "/ws/consultation/{consultation_id}",
+    "/ws/alerts",
+];
+
 #[cfg(test)]
 mod tests;

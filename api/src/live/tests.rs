@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use super::STREAMS;
 use super::feed::{Feed, Frame, Scope};
 use crate::server::{ServerLimits, serve};
 use crate::testing::{House, NOW, alert_id, patient};
@@ -305,13 +306,13 @@ async fn every_stream_answers_every_role_about_own_others_and_unknown_patients_a
     ] {
         let token = house.token(role, &["p-own"], Span::hours(1));
         let ended = house.token(role, &["p-own"], Span::seconds(-60));
-        for (stream, answers) in ["/ws/patients/p-{}", "/ws/consultation/c-{}", "/ws/alerts"]
-            .iter()
-            .zip(answers)
-        {
+        for (stream, answers) in STREAMS.iter().zip(answers) {
             for (whose, expected) in ["own", "other", "none"].iter().zip(answers) {
                 for slash in ["", "/"] {
-                    let path = format!("{}{slash}", stream.replace("{}", whose));
+                    let path = stream
+                        .replace("{patient_id}", &format!("p-{whose}"))
+                        .replace("{consultation_id}", &format!("c-{whose}"));
+                    let path = format!("{path}{slash}");
                     let status = |opened: Result<Socket, u16>| opened.err().unwrap_or(101);
                     assert_eq!(status(with_token(at, &path, &token).await), expected, "{role} {path}");
                     assert_eq!(status(with_token(at, &path, &ended).await), 401, "{role} {path}, ended");

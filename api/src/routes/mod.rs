@@ -138,6 +138,11 @@ mod access_tests;
 #[cfg(test)]
 mod consultation_tests;
 #[cfg(test)]
+mod cursor_tests;
+#[cfg(test)]
 mod register_tests;
+#[cfg(test)]
+#[path = "../../../ingest/tests/it/routes_of.rs"]
+mod routes_of;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! can meet one of the three and the subscriber may see what comes there; each message is checked once more before
 //! it is handed out.
 
-use schemas::access::{Action, Principal, Role, Sight};
+use schemas::access::{Action, Principal, Sight};
 use schemas::ids::{ConsultationId, PatientId, SensorId};
 
 use crate::accept::Kind;
@@ -156,7 +156,7 @@ fn may_command(who: &Principal, id: Option<&str>) -> bool {
     match id.map(SensorId::new) {
         Some(Ok(sensor)) => who.may(Action::ReceiveCommands(&sensor)),
         Some(Err(_)) => false,
-        None => who.role == Role::Admin || who.sensors.iter().any(|s| who.may(Action::ReceiveCommands(s))),
+        None => who.may(Action::Command) || who.sensors.iter().any(|s| who.may(Action::ReceiveCommands(s))),
     }
 }
 
@@ -183,6 +183,8 @@ pub(super) fn consultation(filter: &str) -> Option<ConsultationId> {
 
 #[cfg(test)]
 mod tests {
+    use schemas::access::Role;
+
     use super::*;
 
     fn principal(role: Role, patients: &[&str], sensors: &[&str]) -> Principal {

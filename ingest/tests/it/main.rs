@@ -1,6 +1,7 @@
 //! The doors as senders see them.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod access;
 mod attribution;
 mod bad_messages;
 mod good_messages;
@@ -10,4 +11,5 @@ mod log;
 mod properties;
 mod raw;
 mod rest_proxy;
+mod routes_of;
 mod ticker;

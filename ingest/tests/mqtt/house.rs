@@ -26,7 +26,7 @@ pub(crate) struct Registered {
     pub(crate) merged: AtomicBool,
     /// Whether `dr.ba` is in the care team of p1.
     pub(crate) cares: AtomicBool,
-    /// Whether everything of `taken` was revoked.
+    /// Whether the tokens that begin with `taken` were revoked.
     pub(crate) revoked: AtomicBool,
 }
 
@@ -67,7 +67,7 @@ impl CareTeams for Registered {
 
 impl Revocations for Registered {
     fn is_revoked(&self, subject: &str, _: &Grant) -> bool {
-        subject == "taken" && self.revoked.load(Ordering::SeqCst)
+        subject.starts_with("taken") && self.revoked.load(Ordering::SeqCst)
     }
 }
 
@@ -76,6 +76,11 @@ pub(crate) struct Tokens(pub(crate) watch::Sender<bool>, pub(crate) Arc<Register
 
 impl Authenticate for Tokens {
     fn authenticate(&self, token: &str, _: Timestamp) -> Result<Principal, Refused> {
+        let whole = token;
+        let token = token.strip_prefix("taken ").unwrap_or(token);
+        if whole != token && self.1.revoked.load(Ordering::SeqCst) {
+            return Err(Refused);
+        }
         let (role, patients, sensors) = match token {
             "device" => (Role::Device, &["p1"][..], &["s1"][..]),
             "other" => (Role::Device, &[][..], &["s2"][..]),
@@ -87,7 +92,6 @@ impl Authenticate for Tokens {
             "gateway" => (Role::Gateway, &[][..], &["s1"][..]),
             "bound" => (Role::Gateway, &["p1"][..], &["s1"][..]),
             "dr.ba" => (Role::Doctor, &[][..], &[][..]),
-            "taken" if !self.1.revoked.load(Ordering::SeqCst) => (Role::Gateway, &[][..], &["s1"][..]),
             "brief" if *self.0.borrow() => (Role::Admin, &[][..], &[][..]),
             _ => return Err(Refused),
         };
@@ -95,7 +99,7 @@ impl Authenticate for Tokens {
             live: Live::default()
                 .with_teams(Arc::clone(&self.1) as Arc<dyn CareTeams>)
                 .with_revocations(Arc::clone(&self.1) as Arc<dyn Revocations>),
-            subject: token.into(),
+            subject: whole.into(),
             role,
             patients: patients.iter().map(|p| PatientId::new(p).unwrap()).collect(),
             sensors: sensors.iter().map(|s| SensorId::new(s).unwrap()).collect(),
