@@ -2,20 +2,24 @@
 //!
 //! What is checked (the revision a change goes by, that an id is new, that no other sensor has an address) is read from
 //! the views. They are a few milliseconds behind the journal, so whoever writes under a key or address that was written
-//! just now waits until the views show it. The lock is this process's own: where several processes serve one log, two
-//! changes of one registration may both be taken while the views do not show the first (the later in the journal stands, the
-//! other stays in its history), and two sensors may be given one address. `docs/registry.md` says so.
+//! just now waits until the views show it. The lock is this process's own: where several processes write to one log,
+//! each waits until the views show all that the journal had when it was asked, so what somebody was answered counts for
+//! everybody who asks later. Two changes that are on their way at the same moment may both be taken (the later in the
+//! journal stands, the other stays in its history), and two sensors be given one address: `docs/registry.md` says so.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventlog::{Append, Clock, EventLog, Topic};
+use eventlog::{Append, Clock, EventLog, Partition, Topic};
+use futures::future::try_join_all;
 use projections::query::{self, Registered};
 use projections::store::ViewStore;
 use schemas::ids::Key;
 use schemas::journal::Fact;
+use schemas::partition;
 use schemas::registry::{Record, Register};
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,6 +45,8 @@ pub struct Registry {
     log: Arc<dyn EventLog>,
     views: Arc<dyn ViewStore>,
     clock: Arc<dyn Clock>,
+    /// Whether other processes may write to the log.
+    shared: bool,
     written: Mutex<Option<Written>>,
 }
 
@@ -133,13 +139,14 @@ struct Next {
 }
 
 impl Registry {
-    /// The registry of a log and its views.
+    /// The registry of a log and its views; `shared` where other processes may write to the log.
     #[must_use]
-    pub fn new(log: Arc<dyn EventLog>, views: Arc<dyn ViewStore>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(log: Arc<dyn EventLog>, views: Arc<dyn ViewStore>, clock: Arc<dyn Clock>, shared: bool) -> Arc<Self> {
         Arc::new(Self {
             log,
             views,
             clock,
+            shared,
             written: Mutex::default(),
         })
     }
@@ -154,6 +161,7 @@ impl Registry {
     ) -> Result<Recorded, Problem> {
         let mut guard = self.written.lock().await;
         let written = self.begun(&mut guard).await?;
+        self.told(Some(&key)).await?;
         let now = self.clock.now();
         let current = self.current(written, &key).await?;
         let next = decide(&key, current.as_ref(), wish, condition, now)?.ok_or(Problem::Internal)?;
@@ -178,6 +186,7 @@ impl Registry {
     ) -> Result<Imported, Problem> {
         let mut guard = self.written.lock().await;
         let written = self.begun(&mut guard).await?;
+        self.told(None).await?;
         let now = self.clock.now();
         let mut imported = Imported::default();
         let mut taken: Vec<(Key, Next)> = Vec::with_capacity(rows.len());
@@ -237,13 +246,36 @@ impl Registry {
     /// Before the first change the views must show all that was recorded before this process started.
     async fn begun<'a>(&self, written: &'a mut Option<Written>) -> Result<&'a mut Written, Problem> {
         if written.is_none() {
-            let deadline = Instant::now() + PATIENCE_AT_START;
-            for partition in 0..self.log.layout().partitions {
-                let end = self.log.bounds(Topic::Journal, partition).await?.end;
-                projected(&*self.views, Topic::Journal, partition, end, deadline).await?;
-            }
+            self.shown_whole(0..self.log.layout().partitions, PATIENCE_AT_START)
+                .await?;
         }
         Ok(written.get_or_insert_default())
+    }
+
+    /// What other processes have written until now counts: about a key, or about everybody.
+    async fn told(&self, key: Option<&Key>) -> Result<(), Problem> {
+        if !self.shared {
+            return Ok(());
+        }
+        let partitions = self.log.layout().partitions;
+        match key {
+            // The holder of an address may be in any of them.
+            Some(key) if Register::of(key).is_some_and(|(register, _)| register != Register::Sensors) => {
+                let own = partition::of(key, partitions);
+                self.shown_whole(own..own.saturating_add(1), PATIENCE).await
+            }
+            _ => self.shown_whole(0..partitions, PATIENCE).await,
+        }
+    }
+
+    /// Waits until the views show all that these partitions of the journal have now.
+    async fn shown_whole(&self, partitions: Range<Partition>, patience: Duration) -> Result<(), Problem> {
+        let deadline = Instant::now() + patience;
+        let shown = partitions.map(async |partition| {
+            let end = self.log.bounds(Topic::Journal, partition).await?.end;
+            projected(&*self.views, Topic::Journal, partition, end, deadline).await
+        });
+        try_join_all(shown).await.map(drop)
     }
 
     /// The registration under a key, as the journal has it now.

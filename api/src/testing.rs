@@ -162,7 +162,12 @@ impl House {
         let follower = Follower::new(Arc::clone(&log), readers);
         let state = State::new(Parts {
             log: Arc::clone(&log),
-            registry: Registry::new(Arc::clone(&log), Arc::clone(&views), Arc::clone(&clock) as Arc<_>),
+            registry: Registry::new(
+                Arc::clone(&log),
+                Arc::clone(&views),
+                Arc::clone(&clock) as Arc<_>,
+                false,
+            ),
             views,
             board: Some(Arc::clone(&board)),
             catalogue: Arc::new(Catalogue::builtin()),

@@ -1,11 +1,15 @@
 //! Registering, changing, ending and finding patients, practitioners and sensors.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, StatusCode};
 use schemas::access::Role;
-use schemas::registry::Register;
+use schemas::registry::{Record, Register};
 use schemas::time::Span;
 use serde_json::{Map, Value, json};
 
+use crate::problem::Problem;
+use crate::registry::{Condition, Registry, Wish};
 use crate::testing::{House, NOW, request};
 
 struct Admin {
@@ -194,6 +198,42 @@ async fn of_many_who_change_the_same_revision_one_succeeds() {
             .iter()
             .all(|(status, _, answer)| *status == 201 || answer["code"] == "mac_address_taken")
     );
+}
+
+#[tokio::test]
+async fn what_one_process_was_answered_counts_for_the_next_change_through_another() {
+    let house = House::new().await;
+    let parts = &house.state.parts;
+    let process = || {
+        Registry::new(
+            Arc::clone(&parts.log),
+            Arc::clone(&parts.views),
+            Arc::clone(&parts.clock),
+            true,
+        )
+    };
+    let (one, other) = (process(), process());
+    let change = async |through: &Registry, register: Register, id: &str, fields: Value, condition| {
+        let record = Record::from_json(register, fields.as_object().unwrap(), NOW).unwrap();
+        let key = register.key(id).unwrap();
+        through
+            .record(key, Wish::Replace(record), condition, "admin".into())
+            .await
+    };
+    for n in 0..100 {
+        let name = json!({"name": n.to_string()});
+        let by = if n == 0 { Condition::New } else { Condition::Revision(n) };
+        change(&one, Register::Patients, "p1", name.clone(), by).await.unwrap();
+        let late = change(&other, Register::Patients, "p1", name, by).await;
+        assert_eq!(late.unwrap_err(), Problem::Changed, "{n}");
+        let with = json!({"mac_address": format!("0011223344{n:02}")});
+        let sensors = Register::Sensors;
+        change(&one, sensors, &format!("a{n}"), with.clone(), Condition::Any)
+            .await
+            .unwrap();
+        let late = change(&other, sensors, &format!("b{n}"), with, Condition::Any).await;
+        assert_eq!(late.unwrap_err(), Problem::AddressTaken, "{n}");
+    }
 }
 
 #[tokio::test]

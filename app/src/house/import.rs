@@ -56,7 +56,12 @@ impl House {
             }
         });
         *self.own.projecting.lock().await = Some(following);
-        Ok(Registry::new(Arc::clone(&self.log), views, Arc::clone(&self.clock)))
+        Ok(Registry::new(
+            Arc::clone(&self.log),
+            views,
+            Arc::clone(&self.clock),
+            self.kafka.is_some(),
+        ))
     }
 
     /// Lets go of what a command began beside a house that is not served.

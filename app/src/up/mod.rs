@@ -134,7 +134,8 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         let views = behind.handle().spawn(async move { opening.open_views().await });
         let views = views.await.map_err(|e| Failure::because("the views", e))??;
         let gate = Arc::new(Gate::default());
-        let registry = api::Registry::new(Arc::clone(&house.log), views.store(), Arc::clone(&house.clock));
+        let shared = house.kafka.is_some();
+        let registry = api::Registry::new(Arc::clone(&house.log), views.store(), Arc::clone(&house.clock), shared);
         house.served = Some(Served { views, gate, registry });
     }
 
@@ -279,7 +280,12 @@ fn api_state(
         Some(served) => (served.views.store(), Arc::clone(&served.registry)),
         None => {
             let views: Arc<dyn ViewStore> = Arc::new(NoViews);
-            let registry = api::Registry::new(Arc::clone(&house.log), Arc::clone(&views), Arc::clone(&house.clock));
+            let registry = api::Registry::new(
+                Arc::clone(&house.log),
+                Arc::clone(&views),
+                Arc::clone(&house.clock),
+                true,
+            );
             (views, registry)
         }
     };
