@@ -321,7 +321,13 @@ impl House {
     }
 
     pub(crate) async fn alert(&self, of: &str, name: &str, state: AlertState) {
-        let alert = AlertChanged {
+        let alert = Outcome::Alert(Self::raised(name, state));
+        self.conclude(of, Topic::Alerts, alert).await;
+    }
+
+    /// An alert as it was raised.
+    pub(crate) fn raised(name: &str, state: AlertState) -> AlertChanged {
+        AlertChanged {
             alert_id: alert_id(name),
             change: AlertChange::Raised,
             sensor_id: Some(SensorId::new("s1").unwrap()),
@@ -344,8 +350,7 @@ impl House {
             by: None,
             text: None,
             until: None,
-        };
-        self.conclude(of, Topic::Alerts, Outcome::Alert(alert)).await;
+        }
     }
 
     pub(crate) async fn window(&self, of: &str, revision: i32) {

@@ -72,6 +72,8 @@ pub(super) struct Consultation {
     pub(super) data_quality_score: Option<f64>,
     /// Gaps, refused values and alerts of that time, by when they began.
     pub(super) anomalies_detected: Vec<AnomalyOut>,
+    /// False where there were too many to look at all of them.
+    pub(super) anomalies_complete: bool,
     /// With `seen_at`: that moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -134,7 +136,8 @@ pub(super) enum AnomalyOut {
         #[schema(value_type = String)]
         detail_fr: SmolStr,
     },
-    /// An alert that was raised in that time, or was not over when it began.
+    /// An alert that was raised in that time, or was not over when it began, or was found later in data of that time; with
+    /// `seen_at` as it stood then.
     Alert {
         #[schema(value_type = String, format = DateTime)]
         at: Timestamp,

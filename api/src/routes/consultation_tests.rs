@@ -4,7 +4,7 @@ use eventlog::Clock;
 use schemas::access::Role;
 use schemas::consultation::PART;
 use schemas::derived::Outcome;
-use schemas::facts::{AlertState, ConsultationRevised, ConsultationSeries, Stretch};
+use schemas::facts::{AlertChange, AlertChanged, AlertState, ConsultationRevised, ConsultationSeries, Stretch};
 use schemas::ids::{ConsultationId, SensorId};
 use schemas::metric::Metric;
 use schemas::time::{Span, Timestamp};
@@ -181,4 +181,47 @@ async fn what_was_on_the_screen_goes_by_when_it_was_received() {
         .get(&format!("/v1/consultations/7?seen_at={before}"), &token)
         .await;
     assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn what_was_on_the_screen_shows_alerts_as_they_stood_then() {
+    let house = House::new().await;
+    let token = planned(&house).await;
+    post(&house, &token, "/v1/consultations/7/open", None).await;
+    let opened = house.clock.now();
+    let mut alert = House::raised("high", AlertState::Open);
+    house.clock.advance(Span::seconds(10));
+    alert.raised_at = house.clock.now();
+    let told = async |alert: &AlertChanged| {
+        let outcome = Outcome::Alert(alert.clone());
+        house.conclude("p1", eventlog::Topic::Alerts, outcome).await;
+        house.clock.advance(Span::seconds(50));
+    };
+    told(&alert).await;
+    (alert.change, alert.state) = (AlertChange::Acknowledged, AlertState::Acknowledged);
+    (alert.by, alert.acknowledged_by) = (Some("dr.b".into()), Some("dr.b".into()));
+    alert.acknowledged_at = Some(house.clock.now());
+    told(&alert).await;
+    (alert.change, alert.state, alert.by) = (AlertChange::Resolved, AlertState::Resolved, None);
+    alert.resolved_at = Some(house.clock.now());
+    told(&alert).await;
+    post(&house, &token, "/v1/consultations/7/close", None).await;
+    house.processed().await;
+    house.settled().await;
+    let seen = async |after: i64| {
+        let moment = opened + Span::seconds(after);
+        let (_, one) = house
+            .get(&format!("/v1/consultations/7?seen_at={moment}"), &token)
+            .await;
+        let mut alerts = one["anomalies_detected"].as_array().unwrap().clone();
+        alerts.retain(|anomaly| anomaly["kind"] == "alert");
+        alerts.pop().unwrap_or_default()["alert"].take()
+    };
+    assert_eq!(seen(5).await, Value::Null, "it was not raised yet");
+    let (before, taken) = (seen(30).await, seen(90).await);
+    let of = |it: &Value| [&it["state"], &it["acknowledged_by"], &it["resolved_at"]].map(Value::clone);
+    assert_eq!(of(&before), [json!("open"), Value::Null, Value::Null]);
+    assert_eq!(of(&taken), [json!("acknowledged"), json!("dr.b"), Value::Null]);
+    assert_eq!(taken["acknowledged_at"], json!(opened + Span::seconds(60)));
+    assert_eq!(seen(150).await["state"], "resolved");
 }

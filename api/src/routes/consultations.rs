@@ -149,12 +149,14 @@ async fn answer(
             real_time_data: BTreeMap::new(),
             data_quality_score: None,
             anomalies_detected: Vec::new(),
+            anomalies_complete: true,
             seen_at,
             sensor_data: newest,
         });
     };
+    let known_by = seen_at.unwrap_or(Timestamp::MAX);
     let summary = summary(parts, held.from, held.to);
-    let anomalies = query::anomalies(&*state.parts.views, &found.patient_id, held, summary.gaps)
+    let anomalies = query::anomalies(&*state.parts.views, &found.patient_id, held, summary.gaps, known_by)
         .await
         .map_err(viewed)?;
     let figures = summary.real_time_data.into_iter();
@@ -162,7 +164,8 @@ async fn answer(
         head: found.into(),
         real_time_data: figures.map(|(metric, figures)| (metric, figures.into())).collect(),
         data_quality_score: finite(summary.data_quality_score),
-        anomalies_detected: anomalies.into_iter().map(AnomalyOut::from).collect(),
+        anomalies_detected: anomalies.all.into_iter().map(AnomalyOut::from).collect(),
+        anomalies_complete: anomalies.complete,
         seen_at,
         sensor_data: newest,
     })

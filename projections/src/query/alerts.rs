@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use schemas::facts::{AlertChange, AlertClass, AlertState, Severity};
-use schemas::ids::{AlertId, SensorId};
+use schemas::ids::{AlertId, PatientId, SensorId};
 use schemas::metric::Metric;
 use schemas::time::Timestamp;
 use serde::Serialize;
@@ -214,6 +214,29 @@ pub async fn alerts(
     let of = all_of(store, subject).await?;
     let partitions = of.into_iter().map(|of| vec![Cell::Text(of)]).collect();
     list(store, &ALERTS, partitions, filter, paging).await
+}
+
+/// A patient's alerts that were raised between two moments, `most` of them at most, and whether these are all.
+pub(super) async fn alerts_raised(
+    store: &dyn ViewStore,
+    patient: &PatientId,
+    (from, to): (Bound<Timestamp>, Bound<Timestamp>),
+    descending: bool,
+    most: usize,
+) -> Result<(Vec<Alert>, bool), ViewError> {
+    let of = all_of(store, patient.as_str()).await?;
+    let moment = |at| vec![Cell::Time(at)];
+    let walk = Walk {
+        view: &ALERTS,
+        partitions: of.into_iter().map(|of| vec![Cell::Text(of)]).collect(),
+        from: from.map(moment),
+        to: to.map(moment),
+        descending,
+    };
+    let mut page = Filling::new(&ALERTS, most);
+    page.add(store, walk, |_| true).await?;
+    let page = page.page(|row| from_row(&ALERTS, false, row))?;
+    Ok((page.items, page.next_cursor.is_none()))
 }
 
 /// Everybody's alerts, the last raised first.

@@ -17,12 +17,13 @@ mod registry;
 mod rejected;
 mod revocations;
 mod series;
+mod stood;
 mod walk;
 mod windows;
 
 pub use alerts::{Alert, AlertEvent, AlertFilter, alert, alert_with_history, alerts, alerts_all};
 pub use aliases::{also_known_as, merged, merged_into, person, stands};
-pub use anomalies::{Anomaly, anomalies};
+pub use anomalies::{Anomalies, Anomaly, anomalies};
 pub use assignments::{
     Assignment, Attachment, assignments, attachments, attachments_of, settled, timeline, unattributed, worn_now,
 };

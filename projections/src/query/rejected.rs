@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 
 use super::fields::Fields;
 use super::walk::{Filling, Walk, by_day};
-use super::{Page, Paging};
+use super::{Page, Paging, Range};
 use crate::key;
 use crate::store::{ViewError, ViewStore};
 use crate::view::{Cell, Row};
@@ -88,21 +88,44 @@ pub async fn rejected(
 ) -> Result<Page<RejectedRow>, ViewError> {
     let read = |cursor| key::read_cursor(cursor, REJECTED.clustering).ok_or(ViewError::Cursor);
     let after = paging.cursor.map(read).transpose()?;
-    let newest = after
-        .as_ref()
-        .and_then(|cells| cells.first())
-        .and_then(Cell::time)
-        .map_or(i64::MAX, day);
-    let of = Cell::Text(sensor.map(SmolStr::new).unwrap_or_default());
-    let mut page = Filling::new(&REJECTED, paging.rows());
+    let to = after.map_or(Bound::Unbounded, Bound::Excluded);
+    list(store, sensor.unwrap_or_default(), (since, to), paging.rows()).await
+}
+
+/// Input of one list that was refused in a stretch of time, its end included: the last `most` of it, and whether these are
+/// all.
+pub(super) async fn rejected_within(
+    store: &dyn ViewStore,
+    of: &str,
+    range: Range,
+    most: usize,
+) -> Result<(Vec<RejectedRow>, bool), ViewError> {
+    let to = Bound::Included(vec![Cell::Time(range.to)]);
+    let page = list(store, of, (range.from, to), most).await?;
+    Ok((page.items, page.next_cursor.is_none()))
+}
+
+async fn list(
+    store: &dyn ViewStore,
+    of: &str,
+    (since, to): (Timestamp, Bound<Vec<Cell>>),
+    most: usize,
+) -> Result<Page<RejectedRow>, ViewError> {
+    let newest = match &to {
+        Bound::Included(cells) | Bound::Excluded(cells) => cells.first().and_then(Cell::time),
+        Bound::Unbounded => None,
+    };
+    let of = Cell::Text(of.into());
+    let mut page = Filling::new(&REJECTED, most);
     let walk = |day| Walk {
         view: &REJECTED,
         partitions: vec![vec![of.clone(), day]],
         from: Bound::Included(vec![Cell::Time(since)]),
-        to: after.clone().map_or(Bound::Unbounded, Bound::Excluded),
+        to: to.clone(),
         descending: true,
     };
     let list = vec![days::REJECTED.into(), of.clone()];
-    by_day(store, list, day(since)..=newest, &mut page, walk, |_| true).await?;
+    let days = day(since)..=newest.map_or(i64::MAX, day);
+    by_day(store, list, days, &mut page, walk, |_| true).await?;
     page.page(from_row)
 }
