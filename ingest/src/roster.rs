@@ -35,8 +35,8 @@ struct File {
     revision: i32,
     registered: bool,
     owners: Owners,
-    /// Commands to calibrate that are not answered yet, by id.
-    calibrating: Vec<(SmolStr, Metric, f64)>,
+    /// Commands to calibrate that are not answered yet, by id, each with when it was given.
+    calibrating: Vec<(SmolStr, Metric, f64, Timestamp)>,
     /// What is added to values of a metric from a moment of measured time on.
     calibrated: Vec<(Timestamp, Metric, f64)>,
 }
@@ -87,17 +87,19 @@ impl File {
     }
 
     /// A calibration was asked for; where its answer is known already it holds at once.
-    fn calibrate(&mut self, id: &SmolStr, metric: Metric, offset: f64) {
+    fn calibrate(&mut self, id: &SmolStr, metric: Metric, offset: f64, given: Timestamp) {
         if self.calibrating.iter().all(|(known, ..)| known != id) {
-            self.calibrating.push((id.clone(), metric, offset));
+            self.calibrating.push((id.clone(), metric, offset, given));
         }
     }
 
-    /// A command was answered: the first answer to a calibration counts.
+    /// A command was answered: the first answer to a calibration counts. Whatever the sensor's clock says, it did nothing
+    /// before it was told.
     fn answered(&mut self, id: &SmolStr, confirmed: bool, at: Timestamp) {
         if let Some(place) = self.calibrating.iter().position(|(known, ..)| known == id) {
-            let (_, metric, offset) = self.calibrating.remove(place);
+            let (_, metric, offset, given) = self.calibrating.remove(place);
             if confirmed {
+                let at = at.max(given);
                 let place = self.calibrated.partition_point(|(from, ..)| *from <= at);
                 self.calibrated.insert(place, (at, metric, offset));
             }
@@ -163,10 +165,10 @@ impl Roster {
         }
     }
 
-    /// A sensor was given a command.
-    pub fn calibrating(&self, sensor: &SensorId, it: &CommandIssued) {
+    /// A sensor was given a command, at a moment by our clock.
+    pub fn calibrating(&self, sensor: &SensorId, it: &CommandIssued, given: Timestamp) {
         if let (CommandName::Calibrate, Some(metric), Some(offset)) = (it.name, it.metric, it.offset) {
-            self.change(sensor, |file| file.calibrate(&it.command_id, metric, offset));
+            self.change(sensor, |file| file.calibrate(&it.command_id, metric, offset, given));
         }
     }
 
@@ -245,7 +247,9 @@ impl Follows for Roster {
     fn fact(&self, envelope: &Envelope) {
         match (&envelope.key, &envelope.fact) {
             (Key::Sensor(sensor), Fact::SensorRecorded(it)) => self.registered(sensor, it.revision, it.ended),
-            (Key::Sensor(sensor), Fact::CommandIssued(it)) => self.calibrating(sensor, it),
+            (Key::Sensor(sensor), Fact::CommandIssued(it)) => {
+                self.calibrating(sensor, it, envelope.measured_at);
+            }
             (Key::Sensor(sensor), Fact::CommandAnswered(it)) => {
                 self.answered(sensor, &it.command_id, it.confirmed, envelope.measured_at);
             }
@@ -337,18 +341,19 @@ mod tests {
             by: "x".into(),
         };
         let offsets = |at| roster.look(&sensor, Timestamp(at)).offsets;
-        roster.calibrating(&sensor, &issued("one", 1.5));
+        roster.calibrating(&sensor, &issued("one", 1.5), Timestamp(90));
         assert_eq!(offsets(500), []);
         roster.answered(&sensor, &"one".into(), true, Timestamp(100));
         roster.answered(&sensor, &"one".into(), true, Timestamp(50));
-        roster.calibrating(&sensor, &issued("two", -2.0));
+        roster.calibrating(&sensor, &issued("two", -2.0), Timestamp(190));
         roster.answered(&sensor, &"two".into(), false, Timestamp(200));
         assert_eq!(
             (offsets(99), offsets(100), offsets(300)),
             (vec![], vec![(Metric::Spo2, 1.5)], vec![(Metric::Spo2, 1.5)])
         );
-        roster.calibrating(&sensor, &issued("three", 0.5));
-        roster.answered(&sensor, &"three".into(), true, Timestamp(300));
+        // By a clock that is wrong, or said of a moment before it was told.
+        roster.calibrating(&sensor, &issued("three", 0.5), Timestamp(300));
+        roster.answered(&sensor, &"three".into(), true, Timestamp(20));
         assert_eq!(
             (offsets(299), offsets(300)),
             (vec![(Metric::Spo2, 1.5)], vec![(Metric::Spo2, 0.5)])

@@ -150,7 +150,7 @@ impl Known {
                 expires_at: it.expires_at,
                 by: it.by,
             };
-            self.roster.calibrating(&it.sensor_id, &issued);
+            self.roster.calibrating(&it.sensor_id, &issued, it.issued_at);
             match it.answered {
                 Some((confirmed, _, at)) => self.roster.answered(&it.sensor_id, &it.id, confirmed, at),
                 None if it.expired_at.is_none() => {

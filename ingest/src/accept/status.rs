@@ -30,7 +30,10 @@ pub(super) fn answer(status: &Envelope, circumstances: &Circumstances) -> Option
         confirmed,
         result: said.result.clone(),
     };
-    Some(circumstances.of_the_sensor(id, Fact::CommandAnswered(answered)))
+    let mut envelope = circumstances.of_the_sensor(id, Fact::CommandAnswered(answered));
+    // A clock that is ahead says so of what it measures too; what was done was done when we hear of it.
+    envelope.measured_at = envelope.measured_at.min(envelope.received_at);
+    Some(envelope)
 }
 
 /// Judges a status. An answer to a command needs no state: a device that answers is active.

@@ -187,7 +187,7 @@ fn calibrated(offsets: &[(Metric, f64)]) -> Roster {
             expires_at: NOW,
             by: "x".into(),
         };
-        roster.calibrating(&sensor, &issued);
+        roster.calibrating(&sensor, &issued, NOW - Span::hours(2));
         roster.answered(&sensor, &issued.command_id, true, NOW - Span::hours(1));
     }
     roster

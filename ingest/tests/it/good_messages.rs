@@ -234,6 +234,17 @@ fn alarms_status_and_answers_to_commands_are_facts() {
             ("p1".into(), "sensor:s1".into())
         );
     }
+    let ahead = NOW + Span::minutes(4);
+    let text = format!(r#"{{"command_id":"c1","at":"{ahead}"}}"#);
+    let verdicts = judge(text.as_bytes(), &status);
+    let [said, answered] = facts(&verdicts)[..] else {
+        panic!("{verdicts:?}")
+    };
+    assert_eq!(
+        (said.measured_at, answered.measured_at),
+        (ahead, NOW),
+        "what was done was done when we hear of it"
+    );
     let alone = one(r#"{"sensor_id":"s9","state":"active"}"#, &http());
     assert_eq!(
         alone.key,
