@@ -223,7 +223,8 @@ impl Intake {
         };
         let (mut facts, refused, mut receipts) = sort(verdicts, self.log.layout().partitions);
         let (mut rejected, mut refused_bytes) = writing::rejections(&refused, self.log.layout().partitions, usize::MAX);
-        for (urgency, piece) in self.pace.pieces(&mut facts) {
+        let pages = pace::pages(&self.policy.borrow());
+        for (urgency, piece) in self.pace.pieces(&mut facts, pages) {
             let _pace = self.pace.admit(per_partition(piece), urgency, began).await;
             let encoded = writing::facts(piece);
             let _room = self.room_for(encoded + std::mem::take(&mut refused_bytes)).await?;

@@ -1,16 +1,19 @@
 //! Doors go no faster than processors: who sends more than can be evaluated waits for the answer, so that no alert
 //! stands behind a queue that only grows.
 //!
-//! Per partition, a message waits while more than so many records are recorded and not yet evaluated. What is past waits at
-//! an eighth of that, comes in small pieces, and while something live comes only so many of them a second (`past.rs`), so that
-//! live values overtake a backlog that is being drained, and feel nothing of it. A device's alarm never waits. Recording comes before evaluating: a processor that stands still (stopped, not running, starting)
-//! holds nobody up, and no message waits longer than [`Limits::held_at_most`](super::Limits::held_at_most).
+//! Per partition, a message waits while more than so many records are recorded and not yet evaluated. What is not live but may
+//! still page somebody waits at half of that. What is past waits at an eighth, comes in small pieces, and while something live
+//! comes only so many of them a second (`past.rs`), so that live values overtake a backlog that is being drained, and feel
+//! nothing of it. A device's alarm never waits. Recording comes before evaluating: a processor that stands still (stopped, not
+//! running, starting) holds nobody up, and no message waits longer than
+//! [`Limits::held_at_most`](super::Limits::held_at_most).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use eventlog::{EventLog, Offset, Partition, Topic};
 use schemas::journal::Fact;
+use schemas::policy::Policy;
 use schemas::time::Span;
 use tokio::sync::{Mutex as Turn, Notify};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -28,8 +31,10 @@ const STANDS_STILL: Duration = Duration::from_secs(3);
 const PAST_PART: i64 = 8;
 /// So many records of the past go at once while something live comes, which has its place in between.
 const PAST_AT_ONCE: usize = 8;
-/// What was measured so long before it came is the past.
-const PAST: Span = Span::seconds(120);
+/// What was measured so long before it came is not live any more.
+const LIVE: Span = Span::seconds(120);
+/// What is not live and may page waits at this part of what live values wait at.
+const RECENT_PART: i64 = 2;
 
 /// What a message is to those who wait for alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,25 +43,34 @@ pub(super) enum Urgency {
     Alarm,
     /// It holds something that was measured just now.
     Live,
+    /// It holds nothing that was measured just now, and something that may still page somebody.
+    Recent,
     /// It holds nothing but the past.
     Past,
 }
 
 impl Urgency {
-    pub(super) fn of(facts: &[Pending]) -> Self {
-        let envelopes = || facts.iter().map(|fact| &fact.envelope);
-        if envelopes().any(|e| matches!(e.fact, Fact::DeviceAlarm(_))) {
-            Self::Alarm
-        } else if facts.iter().all(Self::is_past) {
-            Self::Past
-        } else {
-            Self::Live
+    /// `pages`: how old data may be that pages.
+    pub(super) fn of(facts: &[Pending], pages: Span) -> Self {
+        if facts.iter().any(|it| matches!(it.envelope.fact, Fact::DeviceAlarm(_))) {
+            return Self::Alarm;
+        }
+        match facts.iter().map(age).min() {
+            Some(youngest) if youngest <= LIVE => Self::Live,
+            Some(youngest) if youngest <= pages => Self::Recent,
+            _ => Self::Past,
         }
     }
+}
 
-    fn is_past(fact: &Pending) -> bool {
-        fact.envelope.received_at - fact.envelope.measured_at > PAST
-    }
+fn age(fact: &Pending) -> Span {
+    fact.envelope.received_at - fact.envelope.measured_at
+}
+
+/// How old data may be that pages somebody, whatever its zone: a door does not know where each sensor is.
+pub(super) fn pages(policy: &Policy) -> Span {
+    let zones = policy.zones.iter().map(|rule| rule.fresh_for);
+    zones.chain([policy.fresh_for, LIVE]).max().unwrap_or(LIVE)
 }
 
 /// How far a partition is recorded, and evaluated.
@@ -95,8 +109,9 @@ impl Place {
 #[derive(Debug, Default)]
 struct Lane {
     place: Mutex<Place>,
-    /// Who waits is served in the order of coming: live values apart from the past.
+    /// Who waits is served in the order of coming: each urgency apart from the others.
     live: Turn<()>,
+    recent: Turn<()>,
     past: Turn<()>,
     came_on: Notify,
 }
@@ -164,10 +179,11 @@ impl Pace {
         (self.limit / PAST_PART).max(1)
     }
 
-    /// What of a large message goes into the log at once, one piece after the other: live values first, then the past, a
-    /// little at a time, so that others find room in between. A message with an alarm goes whole.
-    pub(super) fn pieces<'f>(&self, mut facts: &'f mut [Pending]) -> Vec<(Urgency, &'f mut [Pending])> {
-        let urgency = Urgency::of(facts);
+    /// What of a large message goes into the log at once, one piece after the other: what may page first, then the past, a
+    /// little at a time, so that others find room in between. A message with an alarm goes whole. `pages`: how old data may
+    /// be that pages.
+    pub(super) fn pieces<'f>(&self, mut facts: &'f mut [Pending], pages: Span) -> Vec<(Urgency, &'f mut [Pending])> {
+        let urgency = Urgency::of(facts, pages);
         let most = usize::try_from(self.past_limit()).unwrap_or(usize::MAX);
         if urgency == Urgency::Alarm || facts.len() <= most.min(PAST_AT_ONCE) {
             return vec![(urgency, facts)];
@@ -181,10 +197,11 @@ impl Pace {
             return vec![(urgency, facts)];
         }
         let mut pieces = Vec::new();
-        if urgency == Urgency::Live {
-            facts.sort_by_key(Urgency::is_past);
-            let live = facts.partition_point(|fact| !Urgency::is_past(fact));
-            let (now, rest) = facts.split_at_mut(live);
+        if urgency != Urgency::Past {
+            let is_past = |fact: &Pending| age(fact) > pages;
+            facts.sort_by_key(is_past);
+            let young = facts.partition_point(|fact| !is_past(fact));
+            let (now, rest) = facts.split_at_mut(young);
             pieces.push((urgency, now));
             facts = rest;
         }
@@ -207,7 +224,7 @@ impl Pace {
         let deadline = began + self.held_at_most;
         match urgency {
             Urgency::Alarm => return admitted,
-            Urgency::Live => self.past.is_live(),
+            Urgency::Live | Urgency::Recent => self.past.is_live(),
             Urgency::Past => {
                 let turn = self.past.turn(records.iter().map(|(_, n)| n).sum());
                 tokio::time::sleep_until(turn.min(deadline)).await;
@@ -233,6 +250,7 @@ impl Pace {
     async fn enter(&self, lane: &Lane, records: usize, urgency: Urgency) {
         let (turn, limit) = match urgency {
             Urgency::Past => (&lane.past, self.past_limit()),
+            Urgency::Recent => (&lane.recent, (self.limit / RECENT_PART).max(1)),
             Urgency::Live | Urgency::Alarm => (&lane.live, self.limit),
         };
         if let Ok(_mine) = turn.try_lock()
@@ -250,7 +268,7 @@ impl Pace {
             }
             came_on.await;
         }
-        metrics::held(urgency == Urgency::Live, began.elapsed());
+        metrics::held(urgency != Urgency::Past, began.elapsed());
     }
 
     /// A record is in the log.
@@ -300,6 +318,7 @@ mod tests {
     use crate::intake::memory::Known;
 
     const LIMIT: usize = 100;
+    const PAGES: Span = Span::seconds(400);
 
     fn pace() -> Pace {
         Pace::new(2, LIMIT, 0, Duration::from_secs(30))
@@ -357,6 +376,38 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_may_still_page_waits_behind_no_backlog_and_overtakes_nothing_live() {
+        let pages = pages(&Policy::standard());
+        assert_eq!(pages, Span::hours(1), "of a sensor in a rural zone");
+        let of = |ages: &[i64]| {
+            let facts: Vec<Pending> = ages.iter().enumerate().map(|(n, age)| fact(n, *age)).collect();
+            Urgency::of(&facts, pages)
+        };
+        let (live, recent, past) = (Urgency::Live, Urgency::Recent, Urgency::Past);
+        for (ages, urgency) in [
+            (&[120, 9_000][..], live),
+            (&[121], recent),
+            (&[9_000, 3_600], recent),
+            (&[3_601, 9_000], past),
+        ] {
+            assert_eq!(of(ages), urgency, "{ages:?}");
+        }
+        let pace = pace();
+        reached(&pace, 0, 0);
+        pace.landed(0, 29);
+        let backlog = pace.admit(vec![(0, 10)], past, Instant::now());
+        tokio::pin!(backlog);
+        tokio::select! {
+            biased;
+            _ = &mut backlog => panic!("the backlog came first"),
+            recent = admitted(&pace, 0, recent) => assert!(recent),
+        }
+        pace.landed(0, 69);
+        assert!(!admitted(&pace, 0, recent).await);
+        assert!(admitted(&pace, 0, live).await);
+    }
+
     /// Something measured so many seconds before it came.
     fn fact(receipt: usize, seconds: i64) -> Pending {
         Pending {
@@ -383,7 +434,7 @@ mod tests {
         let pace = pace();
         let pieces = |ages: &[i64]| {
             let mut facts: Vec<Pending> = ages.iter().enumerate().map(|(n, age)| fact(n, *age)).collect();
-            let pieces = pace.pieces(&mut facts);
+            let pieces = pace.pieces(&mut facts, PAGES);
             let told = |(urgency, piece): &(Urgency, &mut [Pending])| {
                 (*urgency, piece.iter().map(|fact| fact.receipt).collect::<Vec<_>>())
             };
@@ -403,7 +454,7 @@ mod tests {
             [12, 12, 6]
         );
         assert!(past.iter().flat_map(|(_, piece)| piece).copied().eq(0..30), "in order");
-        (ages[7], ages[20]) = (1, 2);
+        (ages[7], ages[20]) = (1, 300);
         let mixed = pieces(&ages);
         assert_eq!(mixed[0], (Urgency::Live, vec![7, 20]));
         assert_eq!(
@@ -412,10 +463,10 @@ mod tests {
         );
         let unlimited = Pace::new(1, 0, 0, Duration::from_secs(30));
         let mut facts: Vec<Pending> = (0..1000).map(|n| fact(n, 500)).collect();
-        assert_eq!(unlimited.pieces(&mut facts).len(), 1);
+        assert_eq!(unlimited.pieces(&mut facts, PAGES).len(), 1);
         let slow = Pace::new(1, 0, 1_000, Duration::from_secs(30));
         slow.past.is_live();
-        assert_eq!(slow.pieces(&mut facts).len(), 1000_usize.div_ceil(PAST_AT_ONCE));
+        assert_eq!(slow.pieces(&mut facts, PAGES).len(), 1000_usize.div_ceil(PAST_AT_ONCE));
     }
 
     #[tokio::test(start_paused = true)]
