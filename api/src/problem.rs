@@ -47,6 +47,14 @@ pub enum Problem {
     Ended,
     /// Another sensor is registered with the hardware address.
     AddressTaken,
+    /// The patient wears sensors: whoever cares for them would hear of it no more.
+    WearsSensors,
+    /// A consultation of the patient is open: it would go dark.
+    ConsultationOpen,
+    /// Another registration stands for the person: nothing comes under this one.
+    Merged,
+    /// Limits are set for this registration, and others hold for the one that is to stand for the person.
+    OtherThresholds,
     /// The same stands twice in what was sent.
     Repeated {
         /// Which field says the same.
@@ -119,6 +127,10 @@ impl Problem {
             Self::Exists => (S::CONFLICT, "exists", "Registered already"),
             Self::Ended => (S::CONFLICT, "ended", "Registration ended"),
             Self::AddressTaken => (S::CONFLICT, "mac_address_taken", "Address taken"),
+            Self::WearsSensors => (S::CONFLICT, "wears_sensors", "Sensors are worn"),
+            Self::ConsultationOpen => (S::CONFLICT, "consultation_open", "A consultation is open"),
+            Self::Merged => (S::CONFLICT, "merged", "Merged into another registration"),
+            Self::OtherThresholds => (S::CONFLICT, "other_thresholds", "Other thresholds"),
             Self::Repeated { .. } => (S::CONFLICT, "repeated", "Sent twice"),
             Self::Changed => (S::PRECONDITION_FAILED, "changed", "Changed meanwhile"),
             Self::OtherSite => (S::FORBIDDEN, "other_site", "Sent by another site"),
@@ -173,6 +185,22 @@ impl Problem {
                 "Another sensor is registered with this address.",
                 "Un autre capteur est enregistré avec cette adresse.",
             ),
+            Self::WearsSensors => (
+                "This patient wears sensors: take them off first, by PUT /v1/sensors/{s}/assignment.",
+                "Ce patient porte des capteurs : retirez-les d’abord, par PUT /v1/sensors/{s}/assignment.",
+            ),
+            Self::ConsultationOpen => (
+                "A consultation of this patient is open: close it first.",
+                "Une consultation de ce patient est ouverte : terminez-la d’abord.",
+            ),
+            Self::Merged => (
+                "Another registration stands for this person: plan the consultation with that one.",
+                "Un autre enregistrement vaut pour cette personne : prévoyez la consultation avec celui-là.",
+            ),
+            Self::OtherThresholds => (
+                "Limits are set for this patient that would hold no more: set the same for the other one, or set none here.",
+                "Des seuils fixés pour ce patient ne vaudraient plus : fixez les mêmes pour l’autre, ou aucun ici.",
+            ),
             Self::Repeated { .. } => (
                 "The same stands in an earlier row.",
                 "La même valeur figure dans une ligne précédente.",
@@ -220,6 +248,7 @@ impl Problem {
                 Self::Invalid { field, .. } => field.clone(),
                 Self::Repeated { field } => Some((*field).to_owned()),
                 Self::AddressTaken => Some("mac_address".to_owned()),
+                Self::OtherThresholds => Some("into".to_owned()),
                 Self::Exists | Self::Ended => Some("id".to_owned()),
                 _ => None,
             },

@@ -105,7 +105,8 @@ fn new_id() -> Result<ConsultationId, Problem> {
     ConsultationId::new(&id).map_err(|_| Problem::Internal)
 }
 
-/// Opens a consultation: from now on what is measured is folded into it.
+/// Opens a consultation: from now on what is measured is folded into it. One of a registration that was merged since it was
+/// planned is not opened (409, `merged`): nothing comes under it.
 #[utoipa::path(post, path = "/v1/consultations/{consultation_id}/open", tag = "consultations",
     params(("consultation_id" = String, Path)), security(("bearer" = [])), responses((status = 200, body = Done),
     (status = "default", body = Body, content_type = "application/problem+json")))]
@@ -115,6 +116,11 @@ pub(super) async fn open(
     Path(id): Path<String>,
     sent: Sent,
 ) -> Result<Json<Done>, Problem> {
+    let planned = visible(&state, &caller, &id).await?;
+    caller.may(Action::Consult(&planned.patient_id))?;
+    if planned.opened.is_none() && person(&state, &planned.patient_id).await? != planned.patient_id {
+        return Err(Problem::Merged);
+    }
     change(&state, &caller, &id, sent, &[], |it, _, by| match it.state() {
         ConsultationState::Planned => Ok(Fact::ConsultationOpened(ConsultationOpened {
             consultation_id: it.id.clone(),

@@ -140,6 +140,8 @@ mod consultation_tests;
 #[cfg(test)]
 mod cursor_tests;
 #[cfg(test)]
+mod kept_tests;
+#[cfg(test)]
 mod register_tests;
 #[cfg(test)]
 #[path = "../../../ingest/tests/it/routes_of.rs"]

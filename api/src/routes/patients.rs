@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::{Path, State as Given};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use projections::query::{self, Page, PatientCard, Registered};
+use projections::query::{self, MOST, Page, PatientCard, Registered};
 use projections::store::{ViewError, ViewStore};
 use schemas::access::{Action, Sight};
-use schemas::facts::{self, PatientMerged, Sex, Zone};
+use schemas::facts::{self, ConsultationState, PatientMerged, Sex, Zone};
 use schemas::ids::{Key, PatientId};
 use schemas::journal::Fact;
 use schemas::registry::{Record, Register, care_team};
@@ -225,7 +225,7 @@ pub(super) async fn replace(
     register::replace(&state, &caller, Key::Patient(patient), (&headers, sent), &HEARD).await
 }
 
-/// Ends the registration; what was recorded stays.
+/// Ends the registration; what was recorded stays. Not while the patient wears a sensor (409, `wears_sensors`).
 #[utoipa::path(delete, path = "/v1/patients/{patient_id}", tag = "patients", params(("patient_id" = String, Path)),
     security(("bearer" = [])), responses((status = 200, body = Changed),
     (status = "default", body = Body, content_type = "application/problem+json")))]
@@ -237,6 +237,16 @@ pub(super) async fn end(
 ) -> Result<Response, Problem> {
     let patient = caller.see(&patient)?;
     caller.may(Action::Register)?;
+    // What was said a moment ago counts.
+    assignments::all_shown(&state).await?;
+    let views = &*state.parts.views;
+    if !query::worn_now(views, &patient, state.now())
+        .await
+        .map_err(viewed)?
+        .is_empty()
+    {
+        return Err(Problem::WearsSensors);
+    }
     register::end(&state, &caller, Key::Patient(patient), &headers).await
 }
 
@@ -258,7 +268,8 @@ pub(super) struct Merge {
 
 /// Says that this registration and another are of one person, whom the other stands for from now on: what is asked of either
 /// is answered of both, what comes for this one is the other's, and so are the sensors that this one wears. `null` takes it back; what was recorded for the other
-/// meanwhile stays there.
+/// meanwhile stays there. Not while a consultation of this one is open (409, `consultation_open`), and not where limits are set
+/// for this one and not the same for the other (409, `other_thresholds`).
 #[utoipa::path(post, path = "/v1/patients/{patient_id}/merge", tag = "patients",
     params(("patient_id" = String, Path)), request_body(content = Merge), security(("bearer" = [])),
     responses((status = 200, body = Done), (status = "default", body = Body, content_type = "application/problem+json")))]
@@ -296,6 +307,9 @@ pub(super) async fn merge(
         .await
         .map_err(viewed)?
         .ok_or(Problem::NotFound)?;
+    if let Some(person) = &stands {
+        nothing_lost(&state, &patient, person).await?;
+    }
     let before = query::merged_into(views, &patient).await.map_err(viewed)?;
     let by = caller.principal.subject.clone();
     let fact = Fact::PatientMerged(PatientMerged {
@@ -316,6 +330,34 @@ pub(super) async fn merge(
         }
     }
     Ok(Json(done))
+}
+
+/// Whether a person may stand for a patient without anything falling silent: a consultation is held of a registration, and
+/// limits hold for one.
+async fn nothing_lost(state: &State, patient: &PatientId, person: &PatientId) -> Result<(), Problem> {
+    let views = &*state.parts.views;
+    let set = async |of: &PatientId| {
+        let set = query::thresholds(views, of).await.map_err(viewed)?;
+        Ok::<_, Problem>(set.map(|set| set.thresholds).unwrap_or_default())
+    };
+    let own = set(patient).await?;
+    let theirs = if own.is_empty() { Vec::new() } else { set(person).await? };
+    if !own.iter().all(|limits| theirs.contains(limits)) {
+        return Err(Problem::OtherThresholds);
+    }
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = query::consultations(views, patient, paging(MOST, cursor.as_deref()));
+        let page = page.await.map_err(viewed)?;
+        let open = |it: &query::Consultation| it.state() == ConsultationState::Open && it.patient_id != *person;
+        if page.items.iter().any(open) {
+            return Err(Problem::ConsultationOpen);
+        }
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// A patient whom the caller may see, and who is registered or of whom something was heard; for anybody else there is no
