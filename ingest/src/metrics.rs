@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
-use schemas::facts::Door;
+use schemas::facts::{AlarmCode, Door};
 
 use crate::intake::{Receipt, Status, Tally};
 
@@ -13,6 +13,7 @@ const ACK: &str = "fajma_ingest_ack_seconds";
 const WAITS: &str = "fajma_ingest_waits_total";
 const HELD: &str = "fajma_ingest_held_seconds";
 const HELD_TOO_LONG: &str = "fajma_ingest_held_too_long_total";
+const NOBODYS_ALARMS: &str = "fajma_ingest_nobodys_alarms_total";
 const TICKS: &str = "fajma_ticks_total";
 const TICKS_REFUSED: &str = "fajma_ticks_refused_total";
 const RAW_WAITS: &str = "fajma_raw_waits_total";
@@ -37,6 +38,11 @@ pub(crate) fn describe() {
         HELD_TOO_LONG,
         Unit::Count,
         "Messages recorded though processors were still behind"
+    );
+    describe_counter!(
+        NOBODYS_ALARMS,
+        Unit::Count,
+        "Clinical alarms of sensors that nobody was said to wear, by code"
     );
     describe_counter!(TICKS, Unit::Count, "Clock ticks appended");
     describe_counter!(
@@ -66,6 +72,10 @@ pub(crate) fn answered(door: Door, receipts: &[Receipt], took: Duration) {
         }
     }
     histogram!(ACK, "door" => door.as_str()).record(took);
+}
+
+pub(crate) fn nobodys_alarm(code: AlarmCode) {
+    counter!(NOBODYS_ALARMS, "code" => code.as_str()).increment(1);
 }
 
 pub(crate) fn waited() {

@@ -19,7 +19,8 @@ use crate::roster::{Standing, Whose};
 pub(super) enum About {
     /// What was measured on a patient: where two say different things, nobody guesses.
     Measured,
-    /// An alarm about a patient: it goes to who is said to wear the sensor, whomever it names.
+    /// An alarm about a patient: it goes to who is said to wear the sensor, whomever it names. Where that is nobody it is the
+    /// sensor's, and is heard all the same: somebody may be dying with a sensor that nobody told us of.
     Alarm,
     /// The sensor itself, or the place where it is.
     Device,
@@ -99,7 +100,7 @@ impl Circumstances {
             return Ok(());
         }
         let by_registration = bench.rules.policy.admission == Admission::Registered;
-        if by_registration && !registered {
+        if by_registration && !registered && about != About::Alarm {
             return Err(Fault::UnknownSensor.of("sensor_id"));
         }
         let other = || Err(Fault::OtherPatients.of("patient_id"));
@@ -112,10 +113,7 @@ impl Circumstances {
             // Under the registration whose journal was told so, whatever stands for the person.
             (Whose::Of(owner), _) => Some(owner),
             (Whose::Unsaid, Some(named)) if !by_registration => Some(named.clone()),
-            (Whose::Unsaid | Whose::Nobodys, Some(_)) if about != About::Device => return other(),
-            (Whose::Unsaid | Whose::Nobodys, None) if about == About::Alarm => {
-                return Err(Fault::Missing.of("patient_id"));
-            }
+            (Whose::Unsaid | Whose::Nobodys, Some(_)) if about == About::Measured => return other(),
             // Of one that was taken off, something is known, registered or not.
             (Whose::Unsaid, None) if about == About::Measured && !registered => {
                 return Err(Fault::Missing.of("patient_id"));

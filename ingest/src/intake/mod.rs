@@ -15,6 +15,8 @@ use bytes::Bytes;
 use eventlog::{Append, Clock, EventLog, LogError, Offset, Partition, Topic};
 use schemas::codec::Catalogue;
 use schemas::facts::Door;
+use schemas::ids::Key;
+use schemas::journal::{Envelope, Fact};
 use schemas::policy::Policy;
 use schemas::refused::Rejection;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -233,6 +235,7 @@ impl Intake {
             for fact in &*piece {
                 if let Known::Appended(position) = fact.known {
                     self.pace.landed(position.partition, position.offset);
+                    nobodys_alarm(&fact.envelope);
                 }
             }
         }
@@ -301,7 +304,7 @@ impl Intake {
 struct Pending {
     /// Place of its record among the receipts.
     receipt: usize,
-    envelope: schemas::journal::Envelope,
+    envelope: Envelope,
     partition: u16,
     /// Key and value of the record, slices of one buffer.
     key: Bytes,
@@ -319,6 +322,16 @@ impl Pending {
     }
 }
 
+/// A clinical alarm of a sensor that nobody is said to wear is no care team's: whoever runs the house has to hear of it.
+fn nobodys_alarm(envelope: &Envelope) {
+    if let (Key::Sensor(sensor), Fact::DeviceAlarm(alarm)) = (&envelope.key, &envelope.fact)
+        && alarm.code.is_clinical()
+    {
+        metrics::nobodys_alarm(alarm.code);
+        tracing::warn!(%sensor, code = %alarm.code, "a clinical alarm of a sensor that nobody is said to wear");
+    }
+}
+
 fn first_id(verdict: &Verdict) -> Option<schemas::ids::EventId> {
     match &verdict.outcome {
         Outcome::Fact(envelope) => Some(envelope.id),
@@ -327,7 +340,6 @@ fn first_id(verdict: &Verdict) -> Option<schemas::ids::EventId> {
 }
 
 fn door_of(verdict: &Verdict) -> Door {
-    use schemas::journal::Fact;
     match &verdict.outcome {
         Outcome::Refused(rejection) => rejection.door,
         Outcome::Fact(envelope) => match &envelope.fact {

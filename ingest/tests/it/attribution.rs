@@ -134,20 +134,25 @@ fn a_record_is_the_patients_who_wore_the_sensor_when_it_measured() {
 }
 
 #[test]
-fn an_alarm_goes_to_who_wears_the_sensor_whomever_it_names_and_never_to_nobody() {
+fn an_alarm_goes_to_who_wears_the_sensor_whomever_it_names_and_is_never_refused_for_it() {
     let roster = roster();
-    for (sensor, named, then) in [
-        ("worn", "a", "b"),
-        ("worn", "b", "b"),
-        ("loose", "a", "!not_this_patients_sensor"),
-        ("new", "c", "c"),
+    for (sensor, named, open, registered) in [
+        ("worn", "a", "b", "b"),
+        ("worn", "b", "b", "b"),
+        ("loose", "a", "sensor:loose", "sensor:loose"),
+        ("taken", "a", "sensor:taken", "sensor:taken"),
+        ("shelf", "c", "c", "sensor:shelf"),
+        ("new", "c", "c", "sensor:new"),
     ] {
         let alarm = format!(r#"{{"patient_id":"{named}","sensor_id":"{sensor}","type":"alarm","code":"asystole"}}"#);
-        assert_eq!(whose(&roster, Admission::Open, &alarm), then, "{alarm}");
+        assert_eq!(whose(&roster, Admission::Open, &alarm), open, "{alarm}");
+        assert_eq!(whose(&roster, Admission::Registered, &alarm), registered, "{alarm}");
     }
     for sensor in ["loose", "taken", "shelf", "new"] {
         let alarm = format!(r#"{{"sensor_id":"{sensor}","type":"alarm","code":"asystole"}}"#);
-        assert_eq!(whose(&roster, Admission::Open, &alarm), "!missing_field", "{alarm}");
+        for admission in [Admission::Open, Admission::Registered] {
+            assert_eq!(whose(&roster, admission, &alarm), format!("sensor:{sensor}"), "{alarm}");
+        }
     }
 }
 

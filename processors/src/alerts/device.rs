@@ -2,7 +2,7 @@
 
 use schemas::derived::Outcome;
 use schemas::facts::{AlarmCode, AlertClass, DeviceAlarm, Reading, SensorState, SensorStatus, Severity, Zone};
-use schemas::ids::SensorId;
+use schemas::ids::{Key, SensorId};
 use schemas::journal::{Envelope, Fact};
 use schemas::metric::Metric;
 use schemas::time::Timestamp;
@@ -177,7 +177,11 @@ impl Device {
             return;
         }
         let rule = alarm.code.as_str();
-        let mut raise = self.technical(rule, message::alarm(alarm.code), fact.measured_at, moment.now);
+        let said = match &fact.key {
+            Key::Sensor(sensor) => message::nobodys(&message::alarm(alarm.code), sensor),
+            _ => message::alarm(alarm.code),
+        };
+        let mut raise = self.technical(rule, said, fact.measured_at, moment.now);
         if alarm.code.is_clinical() {
             raise.class = AlertClass::Clinical;
             raise.severity = Severity::Critical;

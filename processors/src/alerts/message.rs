@@ -1,6 +1,7 @@
 //! What a doctor reads: every sentence of this processor, in English and French, in one place.
 
 use schemas::facts::AlarmCode;
+use schemas::ids::SensorId;
 use schemas::limits::Side;
 use schemas::metric::Metric;
 use schemas::time::Span;
@@ -58,6 +59,14 @@ pub(super) const fn alarm(code: AlarmCode) -> Message {
             "The sensor’s battery is nearly empty",
             "La pile du capteur est presque vide",
         ),
+    }
+}
+
+/// The same of a sensor that nobody is said to wear.
+pub(super) fn nobodys(alarm: &Message, sensor: &SensorId) -> Message {
+    Message {
+        en: format_smolstr!("{} (sensor {sensor}, which nobody is said to wear)", alarm.en),
+        fr: format_smolstr!("{} (capteur {sensor}, que personne n’est dit porter)", alarm.fr),
     }
 }
 

@@ -8,7 +8,8 @@
 //! - one open episode per (patient, rule); it escalates, eases with a deadband, and ends when all is back inside;
 //! - what a sensor sends after newer data of its own is judged in a lane of its own and only raises retrospective
 //!   episodes, as does what is in order but older than the policy calls fresh;
-//! - a clinical alarm of a device is CRITICAL at once and ends by an answer;
+//! - a clinical alarm of a device is CRITICAL at once and ends by an answer; of a sensor that nobody wears as well, under
+//!   the sensor;
 //! - what is technical ends when the sensor is taken off the patient, and nothing technical begins until it is back on;
 //! - a reading that somebody has said later to be the patient's says nothing about its sensor.
 
@@ -64,7 +65,13 @@ impl Processor for Alerts {
     type State = Subject;
 
     fn keys(&self, fact: &Envelope, wake: &mut Keys) {
-        let Key::Patient(_) = fact.key else { return };
+        match (&fact.key, &fact.fact) {
+            (Key::Patient(_), _) => {}
+            // Of a sensor that nobody wears two things are heard: that it is about life, and what was answered to that.
+            (Key::Sensor(_), Fact::DeviceAlarm(alarm)) if alarm.code.is_clinical() => {}
+            (Key::Sensor(_), Fact::AlertAnswered(_)) => {}
+            _ => return,
+        }
         let said = fact.fact.sensor().filter(|_| !is_reattributed(fact));
         if let Some(sensor) = said.or_else(|| assignment::moved(&fact.fact)) {
             push(wake, &fact.key, &["sensor:", sensor.as_str()]);

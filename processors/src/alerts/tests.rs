@@ -327,6 +327,38 @@ fn alarms_of_devices_are_alerts_at_once() {
 }
 
 #[test]
+fn a_clinical_alarm_of_a_sensor_that_nobody_wears_is_heard_and_ends_by_an_answer() {
+    let mut journal = Journal::start();
+    journal
+        .alarm("sensor:s", "s", Span::seconds(1), AlarmCode::SensorOff)
+        .alarm("sensor:s", "s", Span::seconds(2), AlarmCode::Asystole)
+        .alarm("sensor:s", "s", Span::seconds(3), AlarmCode::Asystole)
+        .reading("sensor:s", "s", HR, Span::seconds(4), 190.0)
+        .reading("sensor:s", "s", HR, Span::seconds(20), 190.0);
+    assert_eq!(told(&journal), ["0 raised CRITICAL asystole"]);
+    let row = rows(&journal).remove(0).1;
+    assert_eq!(
+        (row.subject.as_str(), row.message.as_str()),
+        (
+            "sensor:s",
+            "Asystole: no heart beat (sensor s, which nobody is said to wear)"
+        )
+    );
+    let answer = AlertAnswered {
+        alert_id: row.alert_id,
+        subject: row.subject,
+        answer: Answer::Resolve,
+        by: SmolStr::new("admin"),
+        text: None,
+        until: None,
+    };
+    journal.server(key("sensor:s"), Fact::AlertAnswered(answer));
+    assert_eq!(told(&journal).pop().unwrap(), "0 resolved CRITICAL asystole");
+    journal.ticks(1, 400);
+    assert_eq!(told(&journal).len(), 2, "nothing is expected of it");
+}
+
+#[test]
 fn an_alarm_from_long_ago_pages_no_one_until_it_happens_now() {
     let mut journal = Journal::start();
     journal

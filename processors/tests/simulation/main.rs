@@ -52,6 +52,7 @@ const FEATURES: &[&str] = &[
     "a backlog arrives",
     "a backlog out of order",
     "a device alarm",
+    "an alarm of a sensor that nobody wears",
     "a message sent twice",
     "a new version spoke for one that was gone",
     "a new version took over",

@@ -412,7 +412,11 @@ impl World {
                 epoch: None,
                 door: Door::Mqtt,
             };
-            let (id, key) = (sensor.id.clone(), self.patients[sensor.patient].key.clone());
+            let (id, mut key) = (sensor.id.clone(), self.patients[sensor.patient].key.clone());
+            if self.chance.percent(10) {
+                key = Key::Sensor(id.clone());
+                self.coverage.hit("an alarm of a sensor that nobody wears");
+            }
             let late = if self.chance.percent(20) {
                 Span::minutes(self.chance.below(60) as i64)
             } else {

@@ -179,6 +179,15 @@ fn subjects(fact: &Envelope) -> Vec<String> {
     about
 }
 
+/// Of a sensor that nobody wears: what is about life, and what was answered to that.
+fn is_heard_of_nobody(fact: &Fact) -> bool {
+    match fact {
+        Fact::DeviceAlarm(alarm) => alarm.code.is_clinical(),
+        Fact::AlertAnswered(_) => true,
+        _ => false,
+    }
+}
+
 /// Every change that must be told, in order. What is read in an alert (its message) is left empty.
 pub(crate) fn told(journal: &[Recorded], incarnation: Incarnation) -> Vec<Told> {
     let (mut house, mut once) = (House::default(), Once::default());
@@ -195,6 +204,10 @@ pub(crate) fn told(journal: &[Recorded], incarnation: Incarnation) -> Vec<Told> 
             Key::Patient(patient) => subjects(fact)
                 .into_iter()
                 .map(|subject| format!("{patient}/{subject}"))
+                .collect(),
+            Key::Sensor(_) if is_heard_of_nobody(&fact.fact) => subjects(fact)
+                .into_iter()
+                .map(|subject| format!("{}/{subject}", fact.key.text()))
                 .collect(),
             _ => Vec::new(),
         };
