@@ -161,6 +161,9 @@ pub struct Part {
     /// The key of tokens that all roles share (option data.key).
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// This process's name among those that share the partitions, or @host for the machine's (option log.instance).
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
     /// Print addresses as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -196,6 +199,8 @@ impl Part {
         );
         let key = self.key.iter().map(|path| path.to_string_lossy().into_owned());
         flags.extend(key.map(|path| ("data.key", path, "--key")));
+        let instance = self.instance.iter();
+        flags.extend(instance.map(|name| ("log.instance", name.clone(), "--instance")));
         let config = self.place.config(flags)?;
         if config.log.url.is_empty() {
             let why = "one role alone needs a log that others share: --log kafka://host:port (all in one is fajma up)";

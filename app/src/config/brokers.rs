@@ -17,6 +17,31 @@ pub(super) fn access(log: &Log) -> Result<Access, String> {
     })
 }
 
+/// Stands for the name of this machine, or container.
+const HOST: &str = "@host";
+
+/// The name of a process in groups, where it has one.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn instance(name: &str) -> Result<Option<String>, String> {
+    let name = match name {
+        "" => return Ok(None),
+        HOST => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map_err(|e| format!("log.instance = {HOST}: this machine's name is not known: {e}"))?
+            .trim()
+            .to_owned(),
+        name => name.to_owned(),
+    };
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=200).contains(&name.len()) && name.chars().all(good) && !matches!(name.as_str(), "." | "..") {
+        return Ok(Some(name));
+    }
+    Err(format!(
+        "log.instance = {name:?} is no name: up to 200 of A–Z a–z 0–9 . _ -"
+    ))
+}
+
 fn given(path: &PathBuf) -> Option<PathBuf> {
     Some(path).filter(|path| !path.as_os_str().is_empty()).cloned()
 }
@@ -104,6 +129,17 @@ mod tests {
             ..Sources::default()
         });
         access(&config.unwrap().log)
+    }
+
+    #[test]
+    fn a_process_has_a_name_or_none() {
+        assert_eq!(instance(""), Ok(None));
+        assert_eq!(instance("ward-7.process_1"), Ok(Some("ward-7.process_1".to_owned())));
+        let host = instance(HOST).unwrap().unwrap();
+        assert!(!host.is_empty() && !host.contains(['@', '\n']), "{host:?}");
+        for bad in ["two words", "@home", "é", "..", &"x".repeat(201)] {
+            assert!(instance(bad).is_err_and(|why| why.contains("log.instance")), "{bad}");
+        }
     }
 
     const TLS: (&str, &str) = ("log.tls", "true");

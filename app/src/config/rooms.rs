@@ -46,6 +46,8 @@ pub struct Log {
     pub token_url: String,
     /// What it is to be good for.
     pub token_scope: String,
+    /// This process's name in groups of Kafka; empty for none.
+    pub instance: String,
     /// Partitions of a new log.
     pub partitions: u16,
     /// The largest record.
@@ -242,6 +244,7 @@ impl Log {
             tail_bytes: self.cache.bytes() / 16,
             history_bytes: self.cache.bytes(),
             access: brokers::access(self)?,
+            instance: brokers::instance(&self.instance)?,
             ..options
         }))
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use eventlog::Partition;
 use eventlog::kafka::Kafka;
+use eventlog::{LogError, Partition};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +64,10 @@ pub(super) async fn run(
     let Some(kafka) = kafka else {
         return work(None, until).await;
     };
-    let mut share = kafka.share(name, name == "process").map_err(|e| e.to_string())?;
+    let mut share = kafka.share(name, name == "process").map_err(|error| match error {
+        LogError::Fenced => "another process has this one's name in the group (log.instance)".to_owned(),
+        other => other.to_string(),
+    })?;
     let mut under_way = UnderWay::default();
     loop {
         let mine = share.partitions.borrow_and_update().clone();
@@ -75,7 +78,7 @@ pub(super) async fn run(
                 () = until.cancelled() => break Some(Ok(())),
                 changed = share.partitions.changed() => match changed {
                     Ok(()) => break None,
-                    Err(_) => break Some(Err("the group is gone".to_owned())),
+                    Err(_) => break Some(Err(share.why_ended())),
                 },
                 Some(ended) = under_way.tasks.join_next_with_id() => match ended {
                     // One that was taken from us, and ended well.

@@ -33,7 +33,7 @@ mod token;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -84,6 +84,8 @@ struct Inner {
     progress: Arc<Progress>,
     pulse: Pulse,
     frames: Frames,
+    /// Groups in which another process has taken our name.
+    fenced: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Kafka {
@@ -119,6 +121,7 @@ impl Kafka {
             appends,
             pulse: Pulse::new(),
             frames: Frames::default(),
+            fenced: Mutex::default(),
             conclusions: Senders::open(&options, options.conclusions())?,
             tails: Tails::start(&options)?,
             history: History::new(&options)?,

@@ -35,6 +35,9 @@ pub struct Options {
     pub silent_after: Duration,
     /// How brokers know us and we know them.
     pub access: Access,
+    /// The name of this process among the members of its groups: who comes back under it within their patience has its
+    /// partitions again, and nobody else's change hands. Without one it is a new member at every start.
+    pub instance: Option<String>,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             history_bytes: 64 << 20,
             silent_after: Duration::from_secs(7 * 24 * 3600),
             access: Access::default(),
+            instance: None,
         }
     }
 }
@@ -175,6 +179,9 @@ impl Options {
             .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "1500")
             .set("queued.min.messages", "1");
+        if let Some(instance) = &self.instance {
+            config.set("group.instance.id", instance);
+        }
         config
     }
 

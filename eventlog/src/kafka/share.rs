@@ -3,20 +3,24 @@
 //! Only the handing out is used: positions are where processors and views keep them (what the group shows as committed is
 //! a [mirror](super::mirror)), and a process that still works on a
 //! partition for a moment after another has got it does no harm (the origin rule).
+//!
+//! A member that has a name ([`Options::instance`](super::Options)) does not leave when it ends: whoever comes back under it
+//! before the group's patience is over finds its partitions as they were. Of two processes with one name the group knows the
+//! later one; the earlier is told so, works no further and does not join again, or the two would take turns for ever.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::watch;
 
 use super::contact::Contact;
 use super::mirror::Mirror;
-use super::{Kafka, failed};
+use super::{Inner, Kafka, failed};
 use crate::{LogError, Partition, Topic};
 
 /// How often the group is looked after.
@@ -28,6 +32,22 @@ pub struct Share {
     /// Changes whenever the group hands out anew.
     pub partitions: watch::Receiver<BTreeSet<Partition>>,
     left: Arc<AtomicBool>,
+    ended: Arc<OnceLock<String>>,
+    handed: Arc<AtomicU64>,
+}
+
+impl Share {
+    /// Why the group hands out nothing any more, once [`partitions`](Self::partitions) is closed.
+    #[must_use]
+    pub fn why_ended(&self) -> String {
+        self.ended.get().map_or("the group is gone", String::as_str).to_owned()
+    }
+
+    /// How often the group has handed out to this member, or taken from it, be it nothing.
+    #[must_use]
+    pub fn handed_out(&self) -> u64 {
+        self.handed.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Share {
@@ -39,6 +59,7 @@ impl Drop for Share {
 struct Member {
     contact: Contact,
     mine: watch::Sender<BTreeSet<Partition>>,
+    handed: Arc<AtomicU64>,
     journal: String,
     /// Told only where it differs.
     last: Mutex<BTreeSet<Partition>>,
@@ -82,6 +103,7 @@ impl ConsumerContext for Member {
         if let Rebalance::Error(error) = rebalance {
             tracing::warn!(%error, "Kafka's group");
         }
+        self.handed.fetch_add(1, Ordering::AcqRel);
         self.tell(consumer);
     }
 }
@@ -92,16 +114,22 @@ impl Kafka {
     /// have come, for tools that show lag.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`].
+    /// [`LogError::Unavailable`]; [`LogError::Fenced`] where another process has taken our name in this group.
     pub fn share(&self, name: &str, processors: bool) -> Result<Share, LogError> {
         let options = &self.0.options;
+        let fenced = self.0.fenced.lock().unwrap_or_else(PoisonError::into_inner);
+        if fenced.contains(name) {
+            return Err(LogError::Fenced);
+        }
+        drop(fenced);
         let (mine, partitions) = watch::channel(BTreeSet::new());
-        let left = Arc::new(AtomicBool::new(false));
+        let (left, handed, ended) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
         let journal = options.topic(Topic::Journal);
         let contact = Contact::new(&options.access);
         let member = Member {
             contact: contact.clone(),
             mine,
+            handed: Arc::clone(&handed),
             journal: journal.clone(),
             last: Mutex::default(),
         };
@@ -111,30 +139,72 @@ impl Kafka {
         let consumer: BaseConsumer<Member> = config.create_with_context(member).map_err(|e| failed(&e))?;
         contact.introduce(consumer.client())?;
         consumer.subscribe(&[&journal]).map_err(|e| failed(&e))?;
-        let gone = Arc::clone(&left);
         let mirror = processors.then(|| Mirror::new(Arc::clone(&self.0.progress), journal));
-        let shared = partitions.clone();
+        let look = Look {
+            consumer,
+            left: Arc::clone(&left),
+            mirror,
+            mine: partitions.clone(),
+            inner: Arc::clone(&self.0),
+            ended: Arc::clone(&ended),
+            name: name.to_owned(),
+        };
         std::thread::Builder::new()
             .name(format!("kafka-{name}"))
-            .spawn(move || look_after(&consumer, &gone, mirror, &shared))
+            .spawn(move || look.after())
             .map_err(|e| LogError::Unavailable(e.to_string()))?;
-        Ok(Share { partitions, left })
+        Ok(Share {
+            partitions,
+            left,
+            ended,
+            handed,
+        })
     }
 }
 
-fn look_after(
-    consumer: &BaseConsumer<Member>,
-    left: &AtomicBool,
-    mut mirror: Option<Mirror>,
-    mine: &watch::Receiver<BTreeSet<Partition>>,
-) {
-    while !left.load(Ordering::Acquire) {
-        // Nothing is delivered through it; what is wrong is told by the client, with its reason.
-        drop(consumer.poll(POLL));
-        if let Some(mirror) = &mut mirror {
-            mirror.tell(consumer, &mine.borrow());
+/// What the thread needs that looks after a membership.
+struct Look {
+    consumer: BaseConsumer<Member>,
+    left: Arc<AtomicBool>,
+    mirror: Option<Mirror>,
+    mine: watch::Receiver<BTreeSet<Partition>>,
+    inner: Arc<Inner>,
+    ended: Arc<OnceLock<String>>,
+    name: String,
+}
+
+impl Look {
+    fn after(mut self) {
+        while !self.left.load(Ordering::Acquire) {
+            // Nothing is delivered through it; what is wrong is told by the client, with its reason.
+            drop(self.consumer.poll(POLL));
+            if let Some((code, reason)) = self.consumer.client().fatal_error() {
+                return self.end(code, reason);
+            }
+            if let Some(mirror) = &mut self.mirror {
+                mirror.tell(&self.consumer, &self.mine.borrow());
+            }
+        }
+        if self.inner.options.instance.is_none() {
+            // Leaving at once hands the partitions on at once; whoever has a name is expected back.
+            self.consumer.unsubscribe();
         }
     }
-    // Leaving at once hands the partitions on at once.
-    consumer.unsubscribe();
+
+    fn end(&self, code: RDKafkaErrorCode, reason: String) {
+        let instance = self.inner.options.instance.as_deref().unwrap_or_default();
+        let why = if code == RDKafkaErrorCode::FencedInstanceId {
+            let mut fenced = self.inner.fenced.lock().unwrap_or_else(PoisonError::into_inner);
+            fenced.insert(self.name.clone());
+            format!(
+                "another process has joined the group {}-{} as {instance:?} and has our partitions: give each process a \
+                 name of its own (log.instance) and start this one again",
+                self.inner.options.prefix, self.name
+            )
+        } else {
+            reason
+        };
+        tracing::error!("Kafka's group: {why}");
+        drop(self.ended.set(why));
+    }
 }

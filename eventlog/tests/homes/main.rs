@@ -10,6 +10,8 @@ mod journal;
 mod kafka;
 #[cfg(feature = "engine-tests")]
 mod killed;
+#[cfg(feature = "engine-tests")]
+mod members;
 mod moving;
 #[cfg(feature = "engine-tests")]
 mod moving_kafka;
