@@ -89,8 +89,8 @@ record! {
 }
 
 record! {
-    /// From an offset on a newer version of a processor speaks, because the version before it is gone and has said
-    /// everything up to there. In `fajma.control`.
+    /// From an offset on a newer version of a processor speaks: up to there the version before it has said everything. Of
+    /// several about one version and partition the first counts. In `fajma.control`.
     pub struct Cutover {
         /// The processor.
         pub processor: SmolStr,

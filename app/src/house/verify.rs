@@ -217,6 +217,7 @@ fn add(whole: &mut Verdict, part: Verdict) {
     whole.extra += part.extra;
     whole.different += part.different;
     whole.other_versions += part.other_versions;
+    whole.spoken_for += part.spoken_for;
     whole.repeats += part.repeats;
     if whole.first.is_none() {
         whole.first = part.first;
@@ -231,7 +232,7 @@ fn told(kind: &Kind, verdict: &Verdict) -> Value {
     json!({
         "topic": kind.output.name(), "processor": kind.name, "version": kind.version,
         "equal": verdict.equal, "missing": verdict.missing, "extra": verdict.extra, "different": verdict.different,
-        "other_versions": verdict.other_versions, "repeats": verdict.repeats, "first": first,
+        "other_versions": verdict.other_versions, "spoken_for": verdict.spoken_for, "repeats": verdict.repeats, "first": first,
     })
 }
 

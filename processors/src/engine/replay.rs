@@ -87,6 +87,11 @@ impl Recompute {
     pub fn position(&self) -> Offset {
         self.task.position()
     }
+
+    /// Whether nothing follows any more from what is recorded there.
+    fn is_past(&self, offset: Offset) -> bool {
+        self.superseded || offset < self.task.position()
+    }
 }
 
 /// A conclusion as it stands in the derived topic.
@@ -125,6 +130,8 @@ pub struct Verdict {
     pub different: u64,
     /// Written by other versions: not judged.
     pub other_versions: u64,
+    /// Implied where another version had been heard already with as great an origin: no reader would take it.
+    pub spoken_for: u64,
     /// Repeats, which every reader passes over (the origin rule); equal or not to what was accepted.
     pub repeats: u64,
     /// The first place where recorded and implied part.
@@ -182,10 +189,7 @@ impl Verify {
             return;
         }
         self.last = Some(found.origin.clone());
-        if !found.ours {
-            self.verdict.other_versions += 1;
-            return;
-        }
+        self.verdict.other_versions += u64::from(!found.ours);
         self.recorded.push_back(found);
         self.compare();
     }
@@ -198,33 +202,54 @@ impl Verify {
             self.part(output.origin);
         }
         while let Some(found) = self.recorded.pop_front() {
-            self.verdict.extra += 1;
-            self.part(found.origin);
+            if found.ours {
+                self.verdict.extra += 1;
+                self.part(found.origin);
+            }
         }
         self.verdict
     }
 
     fn compare(&mut self) {
+        loop {
+            match (self.implied.front(), self.recorded.front()) {
+                (Some(_), Some(found)) if found.ours => self.judge(),
+                (Some(output), Some(other)) if output.origin.place() <= other.origin.place() => {
+                    self.implied.pop_front();
+                    self.verdict.spoken_for += 1;
+                }
+                (Some(_), Some(_)) => drop(self.recorded.pop_front()),
+                (None, Some(other)) if !other.ours && self.recompute.is_past(other.origin.offset) => {
+                    self.recorded.pop_front();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Of the first that is implied and the first of ours that is recorded, takes the lesser, or both where they are one.
+    fn judge(&mut self) {
         use std::cmp::Ordering::{Equal, Greater, Less};
-        while let (Some(output), Some(found)) = (self.implied.front(), self.recorded.front()) {
-            let order = output.origin.place().cmp(&found.origin.place());
-            let same = output.value == found.value;
-            let output = if order == Greater {
-                None
-            } else {
-                self.implied.pop_front()
-            };
-            let found = if order == Less { None } else { self.recorded.pop_front() };
-            match order {
-                Less => self.verdict.missing += 1,
-                Greater => self.verdict.extra += 1,
-                Equal if same => self.verdict.equal += 1,
-                Equal => self.verdict.different += 1,
-            }
-            if order != Equal || !same {
-                let origin = output.map(|o| o.origin).or_else(|| found.map(|f| f.origin));
-                origin.into_iter().for_each(|origin| self.part(origin));
-            }
+        let (Some(output), Some(found)) = (self.implied.front(), self.recorded.front()) else {
+            return;
+        };
+        let order = output.origin.place().cmp(&found.origin.place());
+        let same = output.value == found.value;
+        let output = if order == Greater {
+            None
+        } else {
+            self.implied.pop_front()
+        };
+        let found = if order == Less { None } else { self.recorded.pop_front() };
+        match order {
+            Less => self.verdict.missing += 1,
+            Greater => self.verdict.extra += 1,
+            Equal if same => self.verdict.equal += 1,
+            Equal => self.verdict.different += 1,
+        }
+        if order != Equal || !same {
+            let origin = output.map(|o| o.origin).or_else(|| found.map(|f| f.origin));
+            origin.into_iter().for_each(|origin| self.part(origin));
         }
     }
 
@@ -300,6 +325,32 @@ mod tests {
         verify.journal(&journal()).unwrap();
         let changed = verify.finish();
         assert_eq!((changed.different, changed.first), (1, Some(outputs[5].origin.clone())));
+    }
+
+    #[test]
+    fn where_another_version_was_heard_first_nothing_is_missing_and_nothing_is_judged() {
+        let outputs = recompute().feed(&journal()).unwrap();
+        let n = outputs.len() as u64;
+        for at in [0, 7, outputs.len() - 1] {
+            let mut verify = Verify::new(recompute());
+            for (place, output) in outputs.iter().enumerate() {
+                // Another version spoke here, and for the two before as well.
+                let ours = place != at;
+                if ours && (at.saturating_sub(2)..at).contains(&place) {
+                    continue;
+                }
+                let (origin, value) = (output.origin.clone(), output.value.clone());
+                verify.recorded(Found { origin, ours, value });
+            }
+            journal().chunks(7).for_each(|records| verify.journal(records).unwrap());
+            let verdict = verify.finish();
+            let spoken_for = at.min(2) as u64 + 1;
+            assert!(verdict.holds(), "{verdict:?}");
+            assert_eq!(
+                (verdict.equal, verdict.spoken_for, verdict.other_versions),
+                (n - spoken_for, spoken_for, 1)
+            );
+        }
     }
 
     #[test]

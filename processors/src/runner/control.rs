@@ -41,7 +41,8 @@ impl Decisions {
             && let Some(cutover) = codec::decode_plain::<Cutover>(value, catalogue)?
         {
             let decided = self.decided.entry((cutover.processor, cutover.partition)).or_default();
-            decided.cutovers.insert(cutover.version, cutover.offset);
+            // The first word stands: two processes may have decided at once.
+            decided.cutovers.entry(cutover.version).or_insert(cutover.offset);
         }
         if schema == Ok(SchemaRecorded::SCHEMA)
             && let Some(told) = codec::decode_plain::<SchemaRecorded>(value, catalogue)?
@@ -79,11 +80,13 @@ pub async fn read_decisions(log: &dyn EventLog, catalogue: &Catalogue) -> Result
     Ok(found)
 }
 
-/// A cutover as a record of the control topic.
+/// A cutover as a record of the control topic, which keeps the last record of each key: no two have the same, so that the
+/// first that was decided stays.
 pub(super) fn cutover(cutover: &Cutover) -> Append {
     let mut value = Vec::new();
     codec::encode_plain(cutover, &mut value);
-    let key = format!("{}@{}/{}", cutover.processor, cutover.version, cutover.partition);
+    let (processor, version, partition) = (&cutover.processor, cutover.version, cutover.partition);
+    let key = format!("{processor}@{version}/{partition}/{}/{}", cutover.offset, cutover.at.0);
     Append {
         partition: 0,
         key: Bytes::from(key),

@@ -111,7 +111,11 @@ pub async fn run(
     run_these(&crate::all(), log, clock, options, shutdown).await
 }
 
-async fn run_these(
+/// The same for these processors.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_these(
     kinds: &[Kind],
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,

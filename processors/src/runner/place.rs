@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::activate::activation;
 use super::control::read_decisions;
+use super::succession::Predecessor;
 use super::{Options, State, is_passing};
 use crate::engine::erased::{AnyTask, Kind};
 use crate::engine::{Decided, Place, Stop};
@@ -63,6 +63,8 @@ pub(super) enum End {
     /// The state in memory is lost; what came before the record is to be done again, up to it.
     Panicked(Bad),
     Log(LogError),
+    /// Something was decided: begin again by it.
+    Again,
 }
 
 impl From<LogError> for End {
@@ -89,7 +91,7 @@ impl From<Stop> for End {
 pub(super) struct Life {
     pub(super) task: Box<dyn AnyTask>,
     workspace: Box<dyn Workspace>,
-    decided: Decided,
+    pub(super) decided: Decided,
     /// Where to read next: at or after the task's position.
     cursor: Offset,
     /// A record that an earlier life panicked at: go up to it.
@@ -98,8 +100,10 @@ pub(super) struct Life {
     /// A checkpoint that is being saved while the task goes on.
     saving: Option<JoinHandle<Result<(), LogError>>>,
     looked: Instant,
-    /// The version before has said everything, or will not.
-    pub(super) may_speak: bool,
+    /// What is known of the version before, until ours speaks.
+    pub(super) predecessor: Option<Predecessor>,
+    /// The journal was told that our version wants to speak.
+    pub(super) asked: bool,
 }
 
 impl Keeper {
@@ -121,6 +125,7 @@ impl Keeper {
                 End::Shutdown => return,
                 End::Superseded => return self.show(State::Superseded),
                 End::Panicked(at) => bad = Some(at),
+                End::Again => {}
                 End::Stopped(at) => {
                     if !self.stopped(&at).await {
                         return;
@@ -214,13 +219,40 @@ impl Keeper {
     async fn begin(&self, bad: Option<Bad>) -> Result<Life, LogError> {
         let decisions = read_decisions(&*self.log, &self.options.catalogue).await?;
         let mut decided = decisions.of(self.kind.name, self.partition);
-        let workspace = self
-            .log
-            .claim(&self.kind.place(), self.kind.output, self.partition)
-            .await?;
-        if workspace.position() == 0 && self.options.alone {
-            self.take_over(&mut decided).await?;
-        }
+        let version = self.kind.version;
+        let (workspace, task) = match decided.cutovers.get(&version) {
+            Some(from) => self.succeed(*from, &decided).await?,
+            None => {
+                let (output, partition) = (self.kind.output, self.partition);
+                let workspace = self.log.claim(&self.kind.place(), output, partition).await?;
+                if workspace.position() == 0 && self.options.alone {
+                    self.take_over(&mut decided).await?;
+                }
+                let task = self.restore(&*workspace, &decided).await?;
+                (workspace, task)
+            }
+        };
+        let start = self.log.bounds(Topic::Journal, self.partition).await?.start;
+        let cursor = if task.position() == 0 { start } else { task.position() };
+        Ok(Life {
+            checkpointed: (Instant::now(), task.position()),
+            saving: None,
+            looked: Instant::now(),
+            predecessor: None,
+            asked: false,
+            task,
+            workspace,
+            decided,
+            cursor,
+            bad: bad.filter(|bad| bad.offset >= cursor),
+        })
+    }
+
+    pub(super) async fn restore(
+        &self,
+        workspace: &dyn Workspace,
+        decided: &Decided,
+    ) -> Result<Box<dyn AnyTask>, LogError> {
         let place = Place {
             partition: self.partition,
             incarnation: self.log.layout().incarnation,
@@ -232,22 +264,9 @@ impl Keeper {
             budget: self.budget,
         };
         let restore = self.kind.restore;
-        let task = tokio::task::spawn_blocking(move || restore(place))
+        tokio::task::spawn_blocking(move || restore(place))
             .await
-            .map_err(|error| LogError::Corrupt(format!("restoring failed: {error}")))??;
-        let start = self.log.bounds(Topic::Journal, self.partition).await?.start;
-        let cursor = if task.position() == 0 { start } else { task.position() };
-        Ok(Life {
-            checkpointed: (Instant::now(), task.position()),
-            saving: None,
-            looked: Instant::now(),
-            may_speak: false,
-            task,
-            workspace,
-            decided,
-            cursor,
-            bad: bad.filter(|bad| bad.offset >= cursor),
-        })
+            .map_err(|error| LogError::Corrupt(format!("restoring failed: {error}")))?
     }
 
     /// Follows the journal until something ends it.
@@ -258,7 +277,7 @@ impl Keeper {
         });
         loop {
             if let Err(end) = self.turn(life).await {
-                if matches!(end, End::Shutdown | End::Stopped(_) | End::Superseded) {
+                if matches!(end, End::Shutdown | End::Stopped(_) | End::Superseded | End::Again) {
                     // What is not saved is computed again: nothing is lost if this fails. A successor sees by it that
                     // everything up to here is said.
                     if self.saved(life).await.is_ok() {
@@ -293,17 +312,7 @@ impl Keeper {
             return self.idle(life).await;
         };
         match batch.facts(&self.options.catalogue) {
-            Ok(records) => match self.own_activation(life, records) {
-                Some(at) => {
-                    self.handle(life, &records[..at]).await?;
-                    life.cursor = records[at].offset;
-                    self.predecessor(life).await?;
-                }
-                None => {
-                    self.handle(life, records).await?;
-                    life.cursor = next.max(life.task.position());
-                }
-            },
+            Ok(records) => self.advance(life, records, next).await?,
             Err(unreadable) if life.decided.skips.contains(&unreadable.offset) || unreadable.offset > life.cursor => {
                 let before = batch
                     .entries()
@@ -322,8 +331,7 @@ impl Keeper {
                         .read(Topic::Journal, self.partition, life.cursor, limit)
                         .await?;
                     if let (Ok(records), Some(next)) = (part.facts(&self.options.catalogue), part.next()) {
-                        self.handle(life, records).await?;
-                        life.cursor = next;
+                        self.advance(life, records, next).await?;
                     }
                 }
             }
@@ -339,6 +347,15 @@ impl Keeper {
         if batch.entries().len() < self.options.read.records / FEW {
             self.gather().await?;
         }
+        Ok(())
+    }
+
+    /// Handles as many of the records as it may now; `next` comes behind them.
+    async fn advance(&self, life: &mut Life, records: &[Recorded], next: Offset) -> Result<(), End> {
+        let may = self.may_handle(life, records).await?;
+        self.handle(life, &records[..may]).await?;
+        let rest = records.get(may).map(|first| first.offset);
+        life.cursor = rest.unwrap_or_else(|| next.max(life.task.position()));
         Ok(())
     }
 
@@ -492,9 +509,8 @@ impl Keeper {
         self.options
             .board
             .change(self.kind.name, self.partition, |status| status.lag = 0);
-        if !life.task.speaks() && !self.options.standby {
-            let activation = activation(&self.kind, self.partition, self.clock.now());
-            self.log.append(Topic::Journal, vec![activation]).await?;
+        if !life.task.speaks() && !self.options.standby && !life.asked {
+            self.ask_for_the_word(life).await?;
             return Ok(());
         }
         self.save(life).await?;

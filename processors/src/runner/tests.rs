@@ -16,6 +16,11 @@ use super::*;
 use crate::engine::{Context, Deadlines, Input, Keys, Processor, Step};
 use crate::testing::{INCARNATION, Journal, START, conclusions};
 
+mod succession;
+
+/// The version that the journals of tests activate.
+const OLD_VERSION: u16 = <crate::alerts::Alerts as Processor>::VERSION;
+
 struct House {
     log: Arc<dyn EventLog>,
     clock: Arc<ManualClock>,
@@ -362,151 +367,4 @@ async fn a_partition_that_is_not_there_is_refused() {
     house.options.partitions = Some(vec![1, 2]);
     let refused = house.start(&ALL).await.unwrap();
     assert!(matches!(refused, Err(RunError::NoSuchPartition { asked: 2, there: 2 })));
-}
-
-/// Fragile's next version, which says something.
-#[derive(Debug, Clone, Copy, Default)]
-struct Later<const VERSION: u16>;
-
-impl<const N: u16> Processor for Later<N> {
-    const NAME: &'static str = "alerts";
-    const VERSION: u16 = N;
-    type State = u32;
-    fn keys(&self, fact: &Envelope, wake: &mut Keys) {
-        crate::alerts::Alerts.keys(fact, wake);
-    }
-    fn series(&self, _: &Envelope, _: &mut String) -> bool {
-        false
-    }
-    fn step(&self, key: &str, state: u32, input: Input<'_>, ctx: &Context) -> Step<u32> {
-        let step = crate::alerts::Alerts.step(key, crate::alerts::Subject::default(), input, ctx);
-        Step {
-            state: state + 1,
-            outcomes: step.outcomes,
-        }
-    }
-    fn deadlines(&self, _: &u32) -> Deadlines {
-        Deadlines::default()
-    }
-}
-
-/// The version that the journals of tests activate, and the next one.
-const OLD_VERSION: u16 = <crate::alerts::Alerts as Processor>::VERSION;
-const NEW_VERSION: u16 = OLD_VERSION + 1;
-static OLD: [Kind; 1] = [Kind::of::<Later<OLD_VERSION>>(Topic::Alerts)];
-static NEW: [Kind; 1] = [Kind::of::<Later<NEW_VERSION>>(Topic::Alerts)];
-
-/// A journal of device alarms, each of which is one alert.
-fn alarms(n: i64) -> Journal {
-    let mut journal = Journal::start();
-    for second in 0..n {
-        journal.alarm("p", "s", Span::seconds(second), AlarmCode::Fall);
-    }
-    journal
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_new_version_speaks_after_the_old_one_has_said_everything() {
-    let mut house = House::new(1, 1, Faults::default());
-    let journal = alarms(9);
-    house.tell(0, &journal).await;
-    let n = journal.records.len() as i64;
-    let new = house.start(&NEW);
-    let board = house.options.board.clone();
-    // it catches up in silence, takes the word at n, and waits
-    house
-        .until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position >= n))
-        .await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(house.derived(Topic::Alerts, 0).await.is_empty());
-    assert_eq!(house.log.reached(Topic::Alerts, 0).await.unwrap().journal, 0);
-    house.options.board = Board::default();
-    let old = house.start(&OLD);
-    house
-        .until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position > n))
-        .await;
-    let mut later = Journal::default();
-    later.alarm("p", "s", Span::seconds(100), AlarmCode::Fall);
-    house.tell(0, &later).await;
-    house
-        .until(|| board.snapshot().get(&("alerts", 0)).is_some_and(|s| s.position > n + 1))
-        .await;
-    let said = house.derived(Topic::Alerts, 0).await;
-    assert_eq!(said.len(), 10, "nine by the old version, one by the new");
-    let by = |version, at: usize| said[at].0.id == Derived::id_of("alerts", version, &said[at].0.origin);
-    assert!((0..9).all(|at| by(OLD_VERSION, at)) && by(NEW_VERSION, 9));
-    house.shutdown.cancel();
-    new.await.unwrap().unwrap();
-    old.await.unwrap().unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_version_had_still_to_say_when_it_ended_is_said_by_the_next() {
-    let mut house = House::new(1, 1, Faults::default());
-    house.options.alone = true;
-    let journal = alarms(3);
-    let n = journal.records.len() as i64;
-    house.tell(0, &journal).await;
-    let old = house.start(&OLD);
-    house.until_at(0, n).await;
-    house.shutdown.cancel();
-    old.await.unwrap().unwrap();
-    // nobody runs while these two are recorded
-    let mut unsaid = Journal::default();
-    unsaid.alarm("p", "s", Span::seconds(50), AlarmCode::Fall);
-    unsaid.alarm("p", "s", Span::seconds(51), AlarmCode::Asystole);
-    house.tell(0, &unsaid).await;
-    for _ in 0..2 {
-        house.shutdown = CancellationToken::new();
-        house.options.board = Board::default();
-        let new = house.start(&NEW);
-        house.until_at(0, n + 2).await;
-        house.shutdown.cancel();
-        new.await.unwrap().unwrap();
-    }
-    let said = house.derived(Topic::Alerts, 0).await;
-    let by = |version, at: usize| said[at].0.id == Derived::id_of("alerts", version, &said[at].0.origin);
-    assert_eq!(said.len(), 5);
-    assert!((0..3).all(|at| by(OLD_VERSION, at)) && (3..5).all(|at| by(NEW_VERSION, at)));
-    assert_eq!(
-        said[3].0.origin.offset, n,
-        "from its own record, as if nobody had been away"
-    );
-    let decided = read_decisions(&*house.log, &Catalogue::builtin())
-        .await
-        .unwrap()
-        .of("alerts", 0);
-    assert_eq!(decided.cutovers, [(NEW_VERSION, n)].into());
-    // the old program, started once more by mistake, says nothing
-    house.shutdown = CancellationToken::new();
-    house.options.board = Board::default();
-    let old = house.start(&OLD);
-    let board = house.options.board.clone();
-    house
-        .until(|| {
-            board
-                .snapshot()
-                .get(&("alerts", 0))
-                .is_some_and(|s| s.state == State::Superseded)
-        })
-        .await;
-    house.shutdown.cancel();
-    old.await.unwrap().unwrap();
-    assert_eq!(house.derived(Topic::Alerts, 0).await.len(), 5);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_new_version_does_not_wait_for_ever_for_one_that_is_gone() {
-    let house = House::new(1, 1, Faults::default());
-    let journal = alarms(3);
-    house.tell(0, &journal).await;
-    let running = house.start(&NEW);
-    house.until_at(0, journal.records.len() as i64 + 1).await;
-    let mut later = Journal::default();
-    later.alarm("p", "s", Span::seconds(100), AlarmCode::Fall);
-    house.tell(0, &later).await;
-    house.until_at(0, journal.records.len() as i64 + 2).await;
-    assert_eq!(house.derived(Topic::Alerts, 0).await.len(), 1);
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
 }
