@@ -1,5 +1,5 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up up-distributed build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles outages clocks rebalance tools
+.PHONY: up up-distributed build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles outages clocks rebalance standby tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
@@ -82,6 +82,10 @@ clocks: tools            ## three brokers' clocks 3 s apart, one door's off by a
 rebalance: tools         ## how long alerts take while 1 processor becomes 4 and 2 under a steady load (EACH=45 SEED=n)
 	cargo build --release --locked -p app --bins
 	docker/engines/engines run $(TARGET)/release/fajma-killloop rebalance --each $(or $(EACH),45) $(if $(SEED),--seed $(SEED))
+
+standby: tools           ## how long the next alert takes when the only processor is killed: a standby, a second one, nobody (TIMES=5 SEED=n)
+	cargo build --release --locked -p app --bins
+	docker/engines/engines run $(TARGET)/release/fajma-killloop standby --times $(or $(TIMES),5) $(if $(SEED),--seed $(SEED))
 
 tools:
 	@command -v cc >/dev/null || { echo "No C compiler: sudo apt-get install -y build-essential"; exit 1; }

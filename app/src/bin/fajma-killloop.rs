@@ -1,4 +1,4 @@
-//! `make kill-loop`, `kill-roles`, `outages`, `clocks` and `rebalance`: what can go wrong, done on purpose under load, then
+//! `make kill-loop`, `kill-roles`, `outages`, `clocks`, `rebalance` and `standby`: what can go wrong, done on purpose under load, then
 //! every promise checked.
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use app::killloop::engines::Engines;
 use app::killloop::outages::Away;
 use app::killloop::rebalance::Stretch;
-use app::killloop::{Outcome, Plan, Shared, clocks, outages, rebalance, run};
+use app::killloop::{Outcome, Plan, Shared, clocks, outages, rebalance, run, standby};
 use clap::{Parser, Subcommand};
 
 /// Kills the server again and again under load, then checks every promise.
@@ -32,6 +32,9 @@ struct Options {
     /// A ScyllaDB or Cassandra, host:port.
     #[arg(long, global = true, requires = "kafka", env = "FAJMA_TEST_CQL")]
     cql: Option<String>,
+    /// Processes have names in their groups, and come back under them.
+    #[arg(long, global = true)]
+    named: bool,
     #[command(subcommand)]
     proof: Option<Proof>,
 }
@@ -58,6 +61,15 @@ enum Proof {
     Rebalance {
         /// Seconds with each number of processors.
         #[arg(long, default_value_t = 45)]
+        each: u64,
+    },
+    /// The only processor killed, with a standby beside it, with a second one, with nobody.
+    Standby {
+        /// How often, with each of them.
+        #[arg(long, default_value_t = 5)]
+        times: u32,
+        /// Seconds before each.
+        #[arg(long, default_value_t = 8)]
         each: u64,
     },
 }
@@ -117,10 +129,15 @@ fn go(options: &Options, seed: u64) -> Result<String, String> {
         } else {
             3
         },
-        kills: options.kills,
+        kills: match options.proof {
+            Some(Proof::Standby { times, .. }) => times,
+            _ => options.kills,
+        },
         seed,
         patients: options.patients,
         every: Duration::from_millis(options.every),
+        alarms: 0.0,
+        named: options.named,
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
     let told = runtime.block_on(prove(options.proof.as_ref(), &plan));
@@ -158,6 +175,22 @@ async fn prove(proof: Option<&Proof>, plan: &Plan) -> Result<String, String> {
             let head = "from a reading in the log to what an alert makes of it in the log | changes | p50 ms | p99 ms | max ms";
             Ok(format!("{head}\n{}\n{}", rows.join("\n"), sentence(&outcome)))
         }
+        Some(Proof::Standby { each, .. }) => {
+            let mut told = Vec::new();
+            for waiting in standby::Waiting::ALL {
+                let (outcome, stretches) = standby::run(plan, waiting, Duration::from_secs(*each)).await?;
+                told.push(format!(
+                    "{}: from its death to the next alert | kills | p50 ms | p99 ms | max ms",
+                    waiting.words()
+                ));
+                told.extend(stretches.iter().map(row));
+                told.push(sentence(&outcome));
+                // Whoever waits sees what there is.
+                println!("{}", told.join("\n"));
+                told.clear();
+            }
+            Ok("everything held".to_owned())
+        }
     }
 }
 
@@ -166,7 +199,7 @@ fn row(stretch: &Stretch) -> String {
         let within = stretch.within(part);
         within.map_or_else(|| "-".to_owned(), |took| format!("{:.0}", took.as_seconds() * 1e3))
     });
-    let (name, count) = (stretch.name, stretch.took.len());
+    let (name, count) = (&stretch.name, stretch.took.len());
     format!("{name} | {count} | {half} | {nearly} | {all}")
 }
 

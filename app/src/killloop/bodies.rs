@@ -22,6 +22,8 @@ pub(super) struct Patient {
     seq: i64,
     heart: Course,
     oxygen: Course,
+    /// How likely its device alarms at a beat, beside what happens anyway.
+    alarms: f64,
     /// What waits until the network is back, and for how many beats.
     away: Option<(u32, Vec<Record>)>,
 }
@@ -49,7 +51,7 @@ pub(super) fn id(n: usize) -> SmolStr {
 }
 
 impl Patient {
-    pub(super) fn new(n: usize, now: Timestamp) -> Self {
+    pub(super) fn new(n: usize, now: Timestamp, alarms: f64) -> Self {
         let at = now.millis() - BEHIND[n % BEHIND.len()] * 60_000;
         let course = |level| Course { level, until: at };
         Self {
@@ -58,6 +60,7 @@ impl Patient {
             seq: 0,
             heart: course(HEART[0]),
             oxygen: course(OXYGEN[0]),
+            alarms,
             away: None,
         }
     }
@@ -77,6 +80,10 @@ impl Patient {
             let sensor = if chance.bool() { "ecg" } else { "oxi" };
             let code = ALARMS[chance.usize(..ALARMS.len())];
             records.push(self.record(sensor, Body::Alarm(code)));
+        }
+        if self.alarms > 0.0 && chance.f64() < self.alarms {
+            // The next reading ends it, so that each is an alert.
+            records.push(self.record("ecg", Body::Alarm("sensor_off")));
         }
         self.network(records, chance)
     }

@@ -89,6 +89,7 @@ impl Fleet {
         start.listen = Some("127.0.0.1:0".to_owned());
         start.mqtt = takes.then(|| "127.0.0.1:0".to_owned());
         start.skew = skew;
+        start.instance = plan.named.then(|| format!("{role}-{n}"));
         let running = start.run()?;
         start.listen = Some(running.http.clone());
         if takes {
@@ -114,6 +115,21 @@ impl Fleet {
     /// Where those of a role speak HTTP.
     pub(super) fn addresses(&self, role: &str) -> Vec<String> {
         self.of(role).map(|member| member.running.http.clone()).collect()
+    }
+
+    /// Kills the one that was started first of a role; it is started again with [`again`](Self::again).
+    pub(super) fn kill(&mut self, role: &str) -> Result<(), String> {
+        let first = self.members.iter_mut().find(|member| member.start.role == role);
+        first.ok_or_else(|| format!("there is no {role}"))?.running.kill();
+        Ok(())
+    }
+
+    /// Starts the one again that was started first of a role.
+    pub(super) async fn again(&mut self, role: &str) -> Result<(), String> {
+        let first = self.members.iter_mut().find(|member| member.start.role == role);
+        let first = first.ok_or_else(|| format!("there is no {role}"))?;
+        first.running = started(&first.start).await?;
+        Ok(())
     }
 
     /// Stops so many of a role, the newest first.

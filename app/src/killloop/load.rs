@@ -95,7 +95,9 @@ async fn send(
 ) -> Result<BTreeSet<Which>, String> {
     let mut chance = fastrand::Rng::with_seed(plan.seed);
     let began = SystemClock.now();
-    let mut patients: Vec<Patient> = (0..plan.patients).map(|n| Patient::new(n, began)).collect();
+    let mut patients: Vec<Patient> = (0..plan.patients)
+        .map(|n| Patient::new(n, began, plan.alarms))
+        .collect();
     let (mut sent, mut kept, mut seen) = (BTreeSet::new(), Vec::new(), 0);
     let mut beat = tokio::time::interval(plan.every);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

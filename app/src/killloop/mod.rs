@@ -15,6 +15,7 @@ mod people;
 mod raw;
 pub mod rebalance;
 mod server;
+pub mod standby;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,6 +74,10 @@ pub struct Plan {
     pub patients: usize,
     /// Between two beats of each patient; at each, a second of measured time passes.
     pub every: Duration,
+    /// How likely a device alarms at a beat, beside what happens anyway.
+    pub alarms: f64,
+    /// Whether processes have names in their groups, and keep them when they are started again.
+    pub named: bool,
 }
 
 /// What came of it.

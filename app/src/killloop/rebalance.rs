@@ -15,7 +15,7 @@ const DURING: Span = Span::seconds(15);
 #[derive(Debug, Clone)]
 pub struct Stretch {
     /// Which.
-    pub name: &'static str,
+    pub name: String,
     /// From the log's word on when it took a reading to its word on when it took the change of an alert that followed,
     /// shortest first.
     pub took: Vec<Span>,
@@ -59,6 +59,7 @@ pub async fn run(plan: &Plan, each: Duration) -> Result<(Outcome, Vec<Stretch>),
         let within = took.iter().filter(|(at, _)| (from..until).contains(at));
         let mut took: Vec<Span> = within.map(|(_, took)| *took).collect();
         took.sort();
+        let name = name.to_owned();
         Stretch { name, took }
     };
     Ok((outcome, stretches.map(of).into()))
@@ -71,7 +72,7 @@ mod tests {
     #[test]
     fn half_and_nearly_all_are_counted_from_the_shortest() {
         let stretch = Stretch {
-            name: "",
+            name: String::new(),
             took: (1..=200).map(Span).collect(),
         };
         assert_eq!(stretch.within(0.5), Some(Span(100)));

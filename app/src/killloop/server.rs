@@ -23,6 +23,8 @@ pub(super) struct Start {
     pub(super) mqtt: Option<String>,
     /// Shows it another time.
     pub(super) skew: Option<Skew>,
+    /// Its name in groups.
+    pub(super) instance: Option<String>,
 }
 
 /// How a process is shown another time of day; what it waits by stays as it is.
@@ -52,14 +54,23 @@ impl Start {
             listen: None,
             mqtt: None,
             skew: None,
+            instance: None,
         }
     }
 
     /// Starts it and waits until it says where it is.
     pub(super) fn run(&self) -> Result<Running, String> {
         let mut command = command(&self.binary);
-        command.args([self.role, "--json", "--data"]).arg(&self.data);
-        for (flag, value) in [("--listen", &self.listen), ("--mqtt", &self.mqtt)] {
+        match self.role {
+            "standby" => command.args(["process", "--standby"]),
+            role => command.arg(role),
+        };
+        command.args(["--json", "--data"]).arg(&self.data);
+        for (flag, value) in [
+            ("--listen", &self.listen),
+            ("--mqtt", &self.mqtt),
+            ("--instance", &self.instance),
+        ] {
             if let Some(value) = value {
                 command.args([flag, value]);
             }

@@ -17,6 +17,8 @@ async fn after_five_kills_all_that_was_acknowledged_is_there_once_and_every_aler
         seed: 20_261_123,
         patients: 10,
         every: Duration::from_millis(40),
+        alarms: 0.0,
+        named: false,
     };
     let outcome = run(&plan).await.unwrap();
     assert!(outcome.acknowledged > 100 && outcome.shown > 100, "{outcome:?}");
