@@ -214,13 +214,13 @@ impl Follower {
             last_origin,
             repeats,
         } = projected;
-        metrics::projected(self.topic.name(), records, changes.len(), repeats);
         *progress = Progress {
             next,
             last_origin,
             ..progress.clone()
         };
         self.retrying(|| self.store.apply(&changes, Some(progress))).await?;
+        metrics::projected(self.topic.name(), records, changes.len(), repeats);
         self.options.board.reached(self.topic, self.partition, next);
         Ok(())
     }
