@@ -1,5 +1,5 @@
 # Everything that people do with this repository. `make up` and `make test` do all the set-up on a fresh Debian/Ubuntu.
-.PHONY: up up-distributed build test test-engines engine-tests engines engines-stop lint bench bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles outages clocks rebalance standby tools
+.PHONY: up up-distributed build test test-engines engine-tests engines engines-stop lint bench bench-engines bench-registry bench-backlog trial-connect sim simulate kill-loop kill-roles outages clocks rebalance standby tools
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FAJMA  := $(TARGET)/release/fajma
@@ -45,6 +45,10 @@ lint: tools              ## format and clippy, where they are installed
 bench: build             ## what each room costs, then the real binary under load (BENCH="--open 60")
 	cargo bench --locked -p benches --bench micro
 	cargo run --release --locked -p benches --bin fajma-bench -- $(BENCH)
+
+bench-engines: build     ## the same on a real Kafka and Cassandra, a process per role, 1, 2 and 4 processors, beside the bare client
+	cargo build --release --locked -p benches --bin fajma-bench
+	@docker/engines/engines run $(TARGET)/release/fajma-bench --engines $(BENCH); status=$$?; [ $$status -eq 3 ] || exit $$status
 
 bench-registry: build    ## what 100,000 patients, 2,000 practitioners and 200,000 sensors cost
 	benches/registry.sh $(abspath $(FAJMA))

@@ -36,7 +36,8 @@ const HOMES: &[(&str, &[&str])] = &[
         "fjall",
         &["eventlog/src/embedded", "projections/src/embedded", "processors/src/"],
     ),
-    ("rdkafka", &["eventlog/src/kafka"]),
+    // And the client alone, which the log is compared with.
+    ("rdkafka", &["eventlog/src/kafka", "benches/src/engines/bare"]),
     ("scylla", &["projections/src/scylla"]),
     ("apache_avro", &["schemas/src/", "ingest/src/"]),
     ("axum", &["ingest/src/", "api/src/", "app/src/"]),

@@ -1,18 +1,23 @@
 //! What FAJMA costs, measured from outside: the real binary is started, loaded through its doors, and asked how far it is.
 //!
 //! [`world`] makes the readings, [`load`] sends them (closed-loop to find what is sustained, open-loop with intended send
-//! times for latencies), [`probe`] times alerts on a WebSocket, [`server`] and [`process`] look after the process,
-//! [`counters`] reads how far each room is, [`report`] prints one table. What a single room costs is in
+//! times for latencies), [`probe`] times alerts on a WebSocket, [`phases`] puts these together for any [`house`]: one process
+//! ([`server`], measured by [`run`], printed by [`report`]) or one for each role on Kafka and a database ([`engines`]).
+//! [`running`] and [`process`] look after processes, [`counters`] reads how far each room is. What a single room costs is in
 //! `benches/micro.rs`.
 
 pub mod counters;
+pub mod engines;
+pub mod house;
 pub mod http;
 pub mod load;
 pub mod mqtt;
+pub mod phases;
 pub mod probe;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod running;
 pub mod server;
 pub mod world;
 

@@ -1,6 +1,5 @@
 //! Load through one door: as fast as it answers, or at a given rate whatever it answers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use eventlog::{Clock, SystemClock};
 use tokio::time::Instant;
 
+use crate::house::Ways;
 use crate::http::Connection;
 use crate::mqtt::Publisher;
 use crate::world::{Stamp, World};
@@ -41,12 +41,8 @@ pub enum Pace {
 /// Whom to load, with what.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Where HTTP is served.
-    pub http: SocketAddr,
-    /// Where MQTT is served.
-    pub mqtt: SocketAddr,
-    /// A token that may write for everybody.
-    pub token: String,
+    /// Ways in, and a token that may write for everybody.
+    pub ways: Ways,
     /// Who speaks.
     pub world: World,
     /// Through which door.
@@ -147,7 +143,7 @@ impl Load {
     }
 
     fn http_lane(&self, batch: u64, turns: &Turns) -> Result<Latencies> {
-        let mut connection = Connection::open(self.http, &self.token)?;
+        let mut connection = Connection::open(self.ways.http, &self.ways.token)?;
         let (mut latencies, mut stamp, mut body) = (latencies()?, Stamp::default(), Vec::with_capacity(32 << 10));
         let wanted = format!(r#"{{"accepted":{batch},"#);
         sleep_until(turns.began);
@@ -168,7 +164,7 @@ impl Load {
     fn mqtt_lane(&self, lane: usize, window: usize, turns: &Turns) -> Result<Latencies> {
         /// Messages written at once at most.
         const AT_ONCE: usize = 64;
-        let mut publisher = Publisher::open(self.mqtt, &format!("bench-{lane}"), &self.token, window)?;
+        let mut publisher = Publisher::open(self.ways.mqtt, &format!("bench-{lane}"), &self.ways.token, window)?;
         let (mut stamp, mut topic, mut payload) = (Stamp::default(), Vec::new(), Vec::new());
         sleep_until(turns.began);
         let mut pending = turns.next();

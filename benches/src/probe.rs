@@ -106,8 +106,13 @@ enum Sender {
 impl Sender {
     fn open(load: &Load) -> Result<Self> {
         Ok(match load.door {
-            Door::Http { .. } => Self::Http(Box::new(Connection::open(load.http, &load.token)?)),
-            Door::Mqtt { window } => Self::Mqtt(Box::new(Publisher::open(load.mqtt, "probe", &load.token, window)?)),
+            Door::Http { .. } => Self::Http(Box::new(Connection::open(load.ways.http, &load.ways.token)?)),
+            Door::Mqtt { window } => Self::Mqtt(Box::new(Publisher::open(
+                load.ways.mqtt,
+                "probe",
+                &load.ways.token,
+                window,
+            )?)),
         })
     }
 
@@ -143,10 +148,10 @@ impl Sender {
 
 /// Opens the stream of all alerts; its first frame tells the place and has come.
 fn watch(load: &Load) -> Result<WebSocket<TcpStream>> {
-    let mut request = format!("ws://{}/ws/alerts", load.http).into_client_request()?;
-    let bearer = format!("Bearer {}", load.token).parse()?;
+    let mut request = format!("ws://{}/ws/alerts", load.ways.desk).into_client_request()?;
+    let bearer = format!("Bearer {}", load.ways.token).parse()?;
     request.headers_mut().insert("authorization", bearer);
-    let stream = TcpStream::connect(load.http)?;
+    let stream = TcpStream::connect(load.ways.desk)?;
     stream.set_nodelay(true)?;
     let (mut socket, _) = tungstenite::client(request, stream).map_err(|e| format!("/ws/alerts: {e}"))?;
     socket.read()?;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::Latencies;
 use crate::load::Door;
+use crate::phases::Phases;
 use crate::probe::Probed;
-use crate::run::{Figures, Phases, Plan};
+use crate::run::{Figures, Plan};
 
 /// A sensor that promises nothing else speaks every 30 s: the live rate that replays are compared with.
 const LIVE_EVERY_SECONDS: f64 = 30.0;
@@ -16,7 +17,7 @@ const LIVE_EVERY_SECONDS: f64 = 30.0;
 pub fn table(plan: &Plan, figures: &Figures, machine: &str, commit: &str, pinned: bool) -> String {
     let mut out = format!(
         "{machine}; commit {commit}\n{} patients x 5 metrics; server and generator {}; {} readings in the log at the end\n\n",
-        plan.world.patients,
+        plan.phases.world.patients,
         if pinned { "on a core each" } else { "share all cores" },
         figures.readings,
     );
@@ -43,7 +44,7 @@ pub fn table(plan: &Plan, figures: &Figures, machine: &str, commit: &str, pinned
     out
 }
 
-fn title(door: Door) -> String {
+pub(crate) fn title(door: Door) -> String {
     match door {
         Door::Http { batch } => format!("HTTP, {batch} per request"),
         Door::Mqtt { .. } => "MQTT QoS 1, one per message".to_owned(),
@@ -64,12 +65,12 @@ const BY_DOOR: &[Row] = &[
         count(p.sustained.queryable)
     }),
     ("server CPU s per million readings", "10 (HTTP), 40 (MQTT)", |p| {
-        format!("{:.1}", p.sustained.cpu_per_million)
+        format!("{:.1}", p.sustained.cpu_per_million.of_ours())
     }),
     (
         "sustained readings/s per core (10^6 / CPU s)",
         ">= 100,000 (HTTP), >= 25,000 (MQTT)",
-        |p| count(1e6 / p.sustained.cpu_per_million),
+        |p| count(1e6 / p.sustained.cpu_per_million.of_ours()),
     ),
     ("conclusions written per reading", "", |p| {
         format!("{:.2}", p.sustained.conclusions)
@@ -79,7 +80,7 @@ const BY_DOOR: &[Row] = &[
     }),
     ("open loop, readings/s", "70 % of sustained", |p| count(p.steady.rate)),
     ("- server CPU s per million readings", "", |p| {
-        format!("{:.1}", p.steady.cpu_per_million)
+        format!("{:.1}", p.steady.cpu_per_million.of_ours())
     }),
     ("- conclusions written per reading", "", |p| {
         format!("{:.2}", p.steady.conclusions)
@@ -117,7 +118,7 @@ fn whole(plan: &Plan, figures: &Figures) -> Vec<(String, String, &'static str)> 
     ];
     if let Some(took) = figures.replay {
         let rate = figures.readings as f64 / took.as_secs_f64();
-        let live = plan.world.series() as f64 / LIVE_EVERY_SECONDS;
+        let live = plan.phases.world.series() as f64 / LIVE_EVERY_SECONDS;
         rows.push((
             format!("replay and compare (`fajma verify`), against live = every {LIVE_EVERY_SECONDS} s"),
             format!("{} readings/s = {:.0}x live", count(rate), rate / live),
@@ -128,7 +129,7 @@ fn whole(plan: &Plan, figures: &Figures) -> Vec<(String, String, &'static str)> 
 }
 
 /// A number with commas.
-fn count(n: f64) -> String {
+pub(crate) fn count(n: f64) -> String {
     let digits = format!("{n:.0}");
     let mut out = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -140,12 +141,12 @@ fn count(n: f64) -> String {
     out
 }
 
-fn spread(latencies: &Latencies) -> String {
+pub(crate) fn spread(latencies: &Latencies) -> String {
     let at = |quantile| time(Duration::from_micros(latencies.value_at_quantile(quantile)));
     format!("{} / {} / {}", at(0.5), at(0.99), at(1.0))
 }
 
-fn probes(probes: &Probed) -> String {
+pub(crate) fn probes(probes: &Probed) -> String {
     let missing = probes.sent as u64 - probes.latencies.len();
     let missing = if missing > 0 {
         format!(", {missing} of {} missing", probes.sent)
@@ -155,7 +156,7 @@ fn probes(probes: &Probed) -> String {
     spread(&probes.latencies) + &missing
 }
 
-fn time(duration: Duration) -> String {
+pub(crate) fn time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds >= 1.0 {
         format!("{seconds:.2} s")
@@ -167,25 +168,34 @@ fn time(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Steady, Sustained};
+    use crate::house::Cpu;
+    use crate::phases::{self, Steady, Sustained};
     use crate::world::World;
     use crate::{latencies, note};
+
+    fn cpu(seconds: f64) -> Cpu {
+        Cpu {
+            ours: [("up", seconds)].into(),
+            ..Cpu::default()
+        }
+    }
 
     #[test]
     fn every_row_has_as_many_cells_as_the_head() {
         let door = Door::Http { batch: 100 };
         let plan = Plan {
-            world: World { patients: 10_000 },
-            batch: 100,
-            http_connections: 1,
-            mqtt_connections: 1,
-            window: 1,
-            closed: Duration::ZERO,
-            open: Duration::ZERO,
-            part: 0.7,
-            probes: 1.0,
+            phases: phases::Plan {
+                world: World { patients: 10_000 },
+                http_connections: 1,
+                mqtt_connections: 1,
+                closed: Duration::ZERO,
+                open: Duration::ZERO,
+                part: 0.7,
+                probes: 1.0,
+            },
             doors: vec![door],
             fill: 0,
+            fill_by: door,
             replay: true,
         };
         let mut alerts = latencies().unwrap();
@@ -197,7 +207,7 @@ mod tests {
                 durable: 123_456.0,
                 evaluated: 100_000.0,
                 queryable: 90_000.0,
-                cpu_per_million: 12.5,
+                cpu_per_million: cpu(12.5),
                 conclusions: 0.4,
                 alerts: Probed {
                     sent: 1,
@@ -211,7 +221,7 @@ mod tests {
                     sent: 2,
                     latencies: alerts,
                 },
-                cpu_per_million: 13.0,
+                cpu_per_million: cpu(13.0),
                 conclusions: 0.5,
                 drain: Duration::from_millis(20),
             },

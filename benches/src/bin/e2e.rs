@@ -1,15 +1,18 @@
-//! `fajma-bench`: starts the real binary, loads it through its doors, prints one table.
+//! `fajma-bench`: starts the real binary, loads it through its doors, prints what it does. With `--engines` on a real Kafka and
+//! a real database, a process for each role.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use benches::engines::site::Engines;
 use benches::load::Door;
 use benches::run::{Plan, run};
-use benches::server::{Start, default_binary};
+use benches::running::default_binary;
+use benches::server::Start;
 use benches::world::World;
-use benches::{Result, process, report};
-use clap::{Parser, ValueEnum};
+use benches::{Result, engines, phases, process, report};
+use clap::{Args, Parser, ValueEnum};
 
 /// Loads the real server and prints what it does, beside the budget.
 #[derive(Debug, Parser)]
@@ -23,12 +26,12 @@ struct Options {
     /// Patients, with five metrics each.
     #[arg(long, default_value_t = 10_000)]
     patients: u64,
-    /// Seconds of each closed-loop phase.
-    #[arg(long, default_value_t = 15)]
-    closed: u64,
-    /// Seconds of each open-loop phase.
-    #[arg(long, default_value_t = 20)]
-    open: u64,
+    /// Seconds of each closed-loop phase; else 15, on engines 8.
+    #[arg(long)]
+    closed: Option<u64>,
+    /// Seconds of each open-loop phase; else 20, on engines 12.
+    #[arg(long)]
+    open: Option<u64>,
     /// The part of what is sustained that the open loop sends.
     #[arg(long, default_value_t = 0.7)]
     part: f64,
@@ -47,7 +50,7 @@ struct Options {
     /// Probes per second: patients whose heart rate raises an alert.
     #[arg(long, default_value_t = 25.0)]
     probes: f64,
-    /// One door alone.
+    /// One door alone; on engines always one, else HTTP.
     #[arg(long, value_enum)]
     door: Option<Only>,
     /// Fill the log up to so many million readings before the restart.
@@ -62,6 +65,31 @@ struct Options {
     /// About 20 seconds in all, with 1,000 patients: does it work?
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    on: OnEngines,
+}
+
+/// On Kafka and a database (`docker/engines/engines run fajma-bench --engines`).
+#[derive(Debug, Args)]
+struct OnEngines {
+    /// A process for each role, on topics and a keyspace of their own; then processing beside the bare client.
+    #[arg(long, requires_all = ["kafka", "cql"], conflicts_with_all = ["data", "fill", "pin"])]
+    engines: bool,
+    /// Numbers of processors.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4")]
+    processors: Vec<usize>,
+    /// Millions of readings that processors catch up with.
+    #[arg(long, value_name = "MILLIONS", default_value_t = 1.5)]
+    journal: f64,
+    /// Only processing beside the bare client.
+    #[arg(long)]
+    compare: bool,
+    /// Brokers of Kafka, host:port.
+    #[arg(long, env = "FAJMA_TEST_KAFKA")]
+    kafka: Option<String>,
+    /// Nodes of Cassandra or ScyllaDB, host:port.
+    #[arg(long, env = "FAJMA_TEST_CQL")]
+    cql: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -71,11 +99,17 @@ enum Only {
 }
 
 impl Options {
-    fn plan(&self) -> Plan {
-        let http = Door::Http { batch: self.batch };
-        let mqtt = Door::Mqtt { window: self.window };
-        let quick = |n: u64, quick: u64| Duration::from_secs(if self.quick { quick } else { n });
-        Plan {
+    fn doors(&self) -> [Door; 2] {
+        let (batch, window) = (self.batch, self.window);
+        [Door::Http { batch }, Door::Mqtt { window }]
+    }
+
+    fn phases(&self) -> phases::Plan {
+        let lasting = |asked: Option<u64>, alone, on_engines, quick| {
+            let usual = if self.on.engines { on_engines } else { alone };
+            Duration::from_secs(asked.unwrap_or(if self.quick { quick } else { usual }))
+        };
+        phases::Plan {
             world: World {
                 patients: if self.quick {
                     self.patients.min(1000)
@@ -83,30 +117,53 @@ impl Options {
                     self.patients
                 },
             },
-            batch: self.batch,
             http_connections: self.http_connections,
             mqtt_connections: self.mqtt_connections,
-            window: self.window,
-            closed: quick(self.closed, 3),
-            open: quick(self.open, 4),
+            closed: lasting(self.closed, 15, 8, 3),
+            open: lasting(self.open, 20, 12, 4),
             part: self.part,
             probes: self.probes,
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let [http, mqtt] = self.doors();
+        Plan {
+            phases: self.phases(),
             doors: match self.door {
                 None => vec![http, mqtt],
                 Some(Only::Http) => vec![http],
                 Some(Only::Mqtt) => vec![mqtt],
             },
             fill: (self.fill * 1e6) as u64,
+            fill_by: http,
             replay: !self.no_replay,
         }
     }
 
+    fn plan_on_engines(&self) -> engines::Plan {
+        let [http, mqtt] = self.doors();
+        let millions = if self.quick { 0.2 } else { self.on.journal };
+        engines::Plan {
+            phases: self.phases(),
+            door: match self.door {
+                None | Some(Only::Http) => http,
+                Some(Only::Mqtt) => mqtt,
+            },
+            batch: self.batch,
+            processors: self.on.processors.clone(),
+            records: (millions * 1e6) as u64,
+            compare_only: self.on.compare,
+        }
+    }
+
     fn check(&self) -> Result<()> {
-        let some = [self.patients, self.closed, self.open, self.batch]
-            .iter()
-            .all(|n| *n > 0);
+        let lasting = [self.closed, self.open].into_iter().flatten();
+        let some = lasting.chain([self.patients, self.batch]).all(|n| n > 0);
         let connections = self.http_connections > 0 && self.mqtt_connections > 0;
-        if some && connections && (1..=60_000).contains(&self.window) && self.part > 0.0 && self.probes > 0.0 {
+        let processors = self.on.journal > 0.0 && self.on.processors.iter().all(|n| *n > 0);
+        let rates = self.part > 0.0 && self.probes > 0.0;
+        if some && connections && processors && rates && (1..=60_000).contains(&self.window) {
             Ok(())
         } else {
             Err("every number must be above 0, the window at most 60000".into())
@@ -115,10 +172,24 @@ impl Options {
 
     fn run(&self) -> Result<String> {
         self.check()?;
-        let (machine, commit) = (process::machine(), process::commit());
         let folder = tempfile::Builder::new().prefix("fajma-bench-").tempdir()?;
+        let fajma = self.fajma.clone().unwrap_or_else(default_binary);
+        let told = |what: &str| eprintln!("fajma-bench: {what}");
+        let (machine, commit) = (process::machine(), process::commit());
+        if let (true, Some(kafka), Some(cql)) = (self.on.engines, self.on.kafka.clone(), self.on.cql.clone()) {
+            let engines = Engines {
+                fajma,
+                folder: folder.path().to_owned(),
+                kafka,
+                cql,
+            };
+            let plan = self.plan_on_engines();
+            let name = format!("bench_{}", std::process::id());
+            let figures = engines::run(&plan, &engines, &name, &told)?;
+            return Ok(engines::report::tables(&plan, &figures, &machine, &commit));
+        }
         let start = Start {
-            fajma: self.fajma.clone().unwrap_or_else(default_binary),
+            fajma,
             data: self.data.clone().unwrap_or_else(|| folder.path().join("data")),
             core: self.pin.then_some(0),
         };
@@ -133,7 +204,7 @@ impl Options {
             process::pin(std::process::id(), 1)?;
         }
         let plan = self.plan();
-        let figures = run(&plan, &start, &|what| eprintln!("fajma-bench: {what}"))?;
+        let figures = run(&plan, &start, &told)?;
         Ok(report::table(&plan, &figures, &machine, &commit, self.pin))
     }
 }

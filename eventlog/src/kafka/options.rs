@@ -141,8 +141,9 @@ impl Options {
         config
     }
 
-    /// For the journal and all that doors and people append.
-    pub(super) fn producer(&self) -> ClientConfig {
+    /// For the journal and all that doors and people append; also for what the log is compared with.
+    #[must_use]
+    pub fn producer(&self) -> ClientConfig {
         let mut config = self.writer();
         config.set("message.timeout.ms", self.append_timeout.as_millis().to_string());
         config
@@ -185,8 +186,9 @@ impl Options {
         config
     }
 
-    /// For reading partitions that we choose ourselves.
-    pub(super) fn consumer(&self) -> ClientConfig {
+    /// For reading partitions that we choose ourselves; also for what the log is compared with.
+    #[must_use]
+    pub fn consumer(&self) -> ClientConfig {
         let mut config = self.client();
         config
             // The client wants a name even where no group is joined.
