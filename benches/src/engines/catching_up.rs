@@ -15,9 +15,9 @@ use crate::{Result, process};
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is looked how far they are.
 const LOOK: Duration = Duration::from_millis(50);
-/// The stretch that counts, as parts of all records: before it processes are still sharing the partitions out, behind it
-/// some have nothing left to do.
-const COUNTS: (f64, f64) = (0.2, 0.95);
+/// The middle, as parts of all records: before it processes are still sharing the partitions out, behind it some have
+/// nothing left to do.
+const MIDDLE: (f64, f64) = (0.2, 0.9);
 
 /// What came of it.
 #[derive(Debug)]
@@ -39,8 +39,10 @@ pub struct CaughtUp {
 /// What processors did.
 #[derive(Debug)]
 pub struct Processed {
-    /// Records per second, in the stretch that counts.
+    /// Records per second, from the first word of progress until all were evaluated: what counts.
     pub rate: f64,
+    /// Records per second in the middle of that.
+    pub in_the_middle: f64,
     /// From the start of the processes until all was evaluated.
     pub took: Duration,
     /// CPU seconds per million records, from start to end.
@@ -122,20 +124,24 @@ fn process(site: &Site, watch: &Watch, processors: usize, records: u64) -> Resul
     }
     let took = began.elapsed();
     stop(running)?;
+    let over = "it was over before anybody looked: a longer --journal";
     Ok(Processed {
-        rate: rate(&seen, records).ok_or("it was over before anybody looked: more --records")?,
+        rate: rate(&seen, records, (0.0, 1.0)).ok_or(over)?,
+        in_the_middle: rate(&seen, records, MIDDLE).ok_or(over)?,
         took,
         cpu: used.per_million(&idle, records),
         peak_memory,
     })
 }
 
-/// Records per second between the first look behind which so many were done and the first behind which nearly all were.
-fn rate(seen: &[(Duration, u64)], records: u64) -> Option<f64> {
-    let first = |part: f64| seen.iter().find(|(_, done)| *done as f64 >= part * records as f64);
-    let ((began, from), (ended, to)) = first(COUNTS.0).zip(first(COUNTS.1))?;
+/// Records per second of a part: from the last look at which less was done to the first at which all of it was.
+fn rate(seen: &[(Duration, u64)], records: u64, (from, to): (f64, f64)) -> Option<f64> {
+    let done = |part: f64| (part * records as f64) as u64;
+    let last = seen.partition_point(|(_, so_far)| *so_far <= done(from));
+    let (began, first) = seen.get(last.checked_sub(1)?)?;
+    let (ended, last) = seen.iter().find(|(_, so_far)| *so_far >= done(to))?;
     let took = ended.checked_sub(*began).filter(|took| !took.is_zero())?;
-    Some((to - from) as f64 / took.as_secs_f64())
+    Some((last - first) as f64 / took.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -143,17 +149,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_counts_is_the_middle() {
+    fn it_counts_from_the_last_look_before_anything_was_done() {
         let at = |millis, done| (Duration::from_millis(millis), done);
         let seen = [
             at(0, 0),
-            at(900, 100),
-            at(1000, 200),
-            at(1500, 700),
-            at(2000, 950),
-            at(5000, 1000),
+            at(950, 0),
+            at(1000, 50),
+            at(1450, 200),
+            at(2450, 900),
+            at(4950, 1000),
         ];
-        assert_eq!(rate(&seen, 1000), Some(750.0));
-        assert_eq!(rate(&[at(0, 0), at(50, 1000)], 1000), None);
+        assert_eq!(rate(&seen, 1000, (0.0, 1.0)), Some(250.0));
+        assert_eq!(rate(&seen, 1000, MIDDLE), Some(700.0));
+        assert_eq!(
+            rate(&seen[2..], 1000, (0.0, 1.0)),
+            None,
+            "who looked too late knows nothing"
+        );
     }
 }

@@ -138,6 +138,7 @@ fn caught_up(figures: &Figures) -> Vec<Row<CaughtUp>> {
             },
         ),
         row("processors, records/s", |c: &CaughtUp| count(c.processed.rate)),
+        row("- in the middle alone", |c: &CaughtUp| count(c.processed.in_the_middle)),
         row("share of the bare copy", |c: &CaughtUp| {
             format!("{:.1} %", c.share() * 100.0)
         }),
@@ -182,6 +183,7 @@ mod tests {
             copying: Cpu::default(),
             processed: Processed {
                 rate: 125_000.0,
+                in_the_middle: 150_000.0,
                 took: Duration::from_secs(9),
                 cpu: Cpu {
                     ours: [("process", 8.5)].into(),
