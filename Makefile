@@ -78,7 +78,7 @@ outages: tools           ## the views' database killed for STORE=600 s, then the
 	cargo build --locked -p app --bins
 	docker/engines/engines run $(PROVE) outages --store $(or $(STORE),600) --broker $(or $(BROKER),30) --every 200 $(if $(SEED),--seed $(SEED))
 
-clocks: tools            ## three brokers' clocks 3 s apart, one door's off by an hour, one's by 5 s (LASTING=90)
+clocks: tools            ## three brokers' clocks 3 s apart, two doors' off by an hour, one's by 5 s (LASTING=90)
 	cargo build --locked -p app --bins
 	@ENGINES_BROKERS=3 ENGINES_CLOCKS="-1.5 0 +1.5" docker/engines/engines run $(PROVE) clocks --lasting $(or $(LASTING),90); \
 	 status=$$?; [ $$status -eq 3 ] || exit $$status

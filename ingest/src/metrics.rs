@@ -14,6 +14,7 @@ const WAITS: &str = "fajma_ingest_waits_total";
 const HELD: &str = "fajma_ingest_held_seconds";
 const HELD_TOO_LONG: &str = "fajma_ingest_held_too_long_total";
 const NOBODYS_ALARMS: &str = "fajma_ingest_nobodys_alarms_total";
+const HINDERED: &str = "fajma_ingest_hindered_total";
 const TICKS: &str = "fajma_ticks_total";
 const TICKS_REFUSED: &str = "fajma_ticks_refused_total";
 const RAW_WAITS: &str = "fajma_raw_waits_total";
@@ -43,6 +44,11 @@ pub(crate) fn describe() {
         NOBODYS_ALARMS,
         Unit::Count,
         "Clinical alarms of sensors that nobody was said to wear, by code"
+    );
+    describe_counter!(
+        HINDERED,
+        Unit::Count,
+        "Messages not taken because the clock is too far from the log's"
     );
     describe_counter!(TICKS, Unit::Count, "Clock ticks appended");
     describe_counter!(
@@ -88,6 +94,10 @@ pub(crate) fn held(live: bool, time: Duration) {
 
 pub(crate) fn held_too_long() {
     counter!(HELD_TOO_LONG).increment(1);
+}
+
+pub(crate) fn hindered() {
+    counter!(HINDERED).increment(1);
 }
 
 pub(crate) fn ticked(n: u64) {

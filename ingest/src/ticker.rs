@@ -2,11 +2,11 @@
 //!
 //! A clock that is more than two seconds from the log's own would drag recorded time, which only ever grows, to where
 //! it cannot come back from. So a ticker compares its clock with the log's after every tick, and stops ticking (but
-//! keeps looking) while the two disagree. Its first tick goes into one partition only, as a probe.
+//! keeps looking) while the two disagree. Its first tick goes into the partitions that it compares by only, as a probe: a
+//! tick that is apart from its record's own time counts nowhere. Where others append nothing it probes again now and then.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,37 +16,26 @@ use schemas::facts::{ClockTicked, TickedBy};
 use schemas::ids::{EventId, Key};
 use schemas::journal::{ClockQuality, Envelope, Fact};
 use schemas::time::{Span, Timestamp};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clocks::{Clocks, Comparison};
 use crate::metrics;
 
-/// How far clock and log may be apart.
-pub const APART: Span = Span::seconds(2);
+/// How many partitions are compared by, a broker leading each: the first ones.
+pub const WITNESSES: Partition = 3;
+/// How long a comparison may take: a broker that is away is no reason not to tick.
+const LOOK: Duration = Duration::from_secs(1);
+/// After so many seconds in which nobody appended anything it is probed again.
+const PROBE_AFTER: u32 = 30;
 
-/// Whether a ticker refuses, and by how much its clock is ahead of the log's then.
-#[derive(Debug, Default)]
-pub struct Disagreement(AtomicI64);
-
-impl Disagreement {
-    /// By how much the clock is ahead of the log's, negative where it is behind; `None` while the two agree.
-    #[must_use]
-    pub fn ahead(&self) -> Option<Span> {
-        Some(Span(self.0.load(Ordering::Relaxed))).filter(|ahead| *ahead != Span::ZERO)
-    }
-
-    fn tell(&self, ahead: Span) {
-        self.0.store(ahead.0, Ordering::Relaxed);
-    }
-}
-
-/// Ticks until `shutdown`, and shows in `told` while it does not because the clocks disagree. Errors of the log are logged
+/// Ticks until `shutdown`, and tells `clocks` how ours compares with the log's. Errors of the log are logged
 /// and counted, and the next second is another try.
 pub async fn run(
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     by: TickedBy,
-    told: Arc<Disagreement>,
+    clocks: Arc<Clocks>,
     shutdown: CancellationToken,
 ) {
     metrics::describe();
@@ -55,9 +44,8 @@ pub async fn run(
         clock,
         by,
         instance: RandomState::new().build_hasher().finish(),
-        known: None,
-        refusing: false,
-        told,
+        refused: 0,
+        clocks,
     };
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -82,71 +70,51 @@ struct Ticker {
     by: TickedBy,
     /// Tells this process's ticks from those of others at the same moment.
     instance: u64,
-    known: Option<Comparison>,
-    refusing: bool,
-    told: Arc<Disagreement>,
-}
-
-/// Clock and log, as they were when a record was read back.
-#[derive(Debug, Clone, Copy)]
-struct Comparison {
-    /// By how much the clock was ahead of the log.
-    ahead: Span,
-    /// What the clock showed.
-    shown: Timestamp,
-    /// The same moment by a clock that nobody can set.
-    since: Instant,
-    /// The record.
-    offset: Offset,
-}
-
-impl Comparison {
-    /// By how much the clock is ahead of the log now: as then, and by what it has been set since.
-    fn ahead_now(&self, now: Timestamp) -> Span {
-        let elapsed = Span(i64::try_from(self.since.elapsed().as_micros()).unwrap_or(i64::MAX));
-        Span(self.ahead.0.saturating_add((now - (self.shown + elapsed)).0))
-    }
+    /// Seconds since which it refuses and nobody has appended anything.
+    refused: u32,
+    clocks: Arc<Clocks>,
 }
 
 impl Ticker {
     async fn tick(&mut self) -> Result<(), LogError> {
-        if self.refusing {
-            self.look().await?;
+        let partitions = self.log.layout().partitions;
+        let witnesses = 0..WITNESSES.min(partitions);
+        if self.refused > 0 {
+            self.look(witnesses.clone()).await?;
         }
         let now = self.clock.now();
-        let Some(known) = self.known else {
-            // The probe.
-            return self.append(now, 0..1).await;
-        };
-        let ahead = known.ahead_now(now);
-        if Span(ahead.0.saturating_abs()) > APART {
-            metrics::tick_refused();
-            self.told.tell(ahead);
-            if !std::mem::replace(&mut self.refusing, true) {
-                tracing::error!(
-                    ahead_s = ahead.as_seconds(),
-                    "the clock and the log's disagree: no ticks until they agree"
-                );
+        if self.clocks.ahead(now).is_none() {
+            return self.append(now, witnesses).await;
+        }
+        let Some(ahead) = self.clocks.apart(now) else {
+            if std::mem::take(&mut self.refused) > 0 {
+                tracing::info!("the clock and the log's agree again");
             }
-            return Ok(());
+            return self.append(now, 0..partitions).await;
+        };
+        metrics::tick_refused();
+        if self.refused == 0 {
+            tracing::error!(
+                ahead_s = ahead.as_seconds(),
+                "the clock and the log's disagree: no ticks until they agree"
+            );
         }
-        self.told.tell(Span::ZERO);
-        if std::mem::replace(&mut self.refusing, false) {
-            tracing::info!("the clock and the log's agree again");
+        self.refused += 1;
+        if self.refused.is_multiple_of(PROBE_AFTER) {
+            return self.append(now, witnesses).await;
         }
-        let partitions = self.log.layout().partitions;
-        self.append(now, 0..partitions).await
+        Ok(())
     }
 
-    async fn append(&mut self, now: Timestamp, partitions: std::ops::Range<Partition>) -> Result<(), LogError> {
-        let count = partitions.len() as u64;
-        let appends = partitions.map(|p| self.record(now, p)).collect();
+    async fn append(&self, now: Timestamp, partitions: std::ops::Range<Partition>) -> Result<(), LogError> {
+        let appends: Vec<Append> = partitions.clone().map(|p| self.record(now, p)).collect();
+        let count = appends.len() as u64;
         let offsets = self.log.append(Topic::Journal, appends).await?;
         metrics::ticked(count);
-        match offsets.first() {
-            Some(offset) => self.compare(now, *offset).await,
-            None => Ok(()),
+        for (partition, offset) in partitions.zip(offsets).take(WITNESSES.into()) {
+            self.compare(now, partition, offset).await?;
         }
+        Ok(())
     }
 
     fn record(&self, now: Timestamp, partition: Partition) -> Append {
@@ -180,8 +148,8 @@ impl Ticker {
 
     /// Reads a tick back. The log took it at some moment between its making and now: only what lies outside of that is
     /// a difference of clocks, however slow the log is.
-    async fn compare(&mut self, made: Timestamp, offset: Offset) -> Result<(), LogError> {
-        let Some(appended_at) = self.appended_at(offset).await? else {
+    async fn compare(&self, made: Timestamp, partition: Partition, offset: Offset) -> Result<(), LogError> {
+        let Some(appended_at) = self.appended_at(partition, offset).await? else {
             return Ok(());
         };
         let shown = self.clock.now();
@@ -192,37 +160,45 @@ impl Ticker {
         } else {
             Span::ZERO
         };
-        self.known = Some(Comparison {
-            ahead,
-            shown,
-            since: Instant::now(),
-            offset,
-        });
+        self.tell(partition, ahead, shown, offset);
         Ok(())
     }
 
     /// While nothing is ticked: compares with what others have just appended, if anyone has.
-    async fn look(&mut self) -> Result<(), LogError> {
-        let Some(known) = self.known else { return Ok(()) };
-        let last = self.log.bounds(Topic::Journal, 0).await?.end - 1;
-        if last > known.offset
-            && let Some(appended_at) = self.appended_at(last).await?
-        {
-            // It was appended within the last second or so, which is well within what is allowed.
-            let shown = self.clock.now();
-            self.known = Some(Comparison {
-                ahead: shown - appended_at,
-                shown,
-                since: Instant::now(),
-                offset: last,
-            });
+    async fn look(&mut self, witnesses: std::ops::Range<Partition>) -> Result<(), LogError> {
+        for partition in witnesses {
+            let last = self.log.bounds(Topic::Journal, partition).await?.end - 1;
+            if self.clocks.offset(partition).is_none_or(|known| last > known)
+                && let Some(appended_at) = self.appended_at(partition, last).await?
+            {
+                // It was appended within the last second or so, which is well within what is allowed.
+                let shown = self.clock.now();
+                self.tell(partition, shown - appended_at, shown, last);
+                self.refused = 1;
+            }
         }
         Ok(())
     }
 
-    async fn appended_at(&self, offset: Offset) -> Result<Option<Timestamp>, LogError> {
+    fn tell(&self, partition: Partition, ahead: Span, shown: Timestamp, offset: Offset) {
+        let comparison = Comparison {
+            ahead,
+            shown,
+            since: Instant::now(),
+            offset,
+        };
+        self.clocks.tell(partition, comparison);
+    }
+
+    /// `None` where it does not come in time.
+    async fn appended_at(&self, partition: Partition, offset: Offset) -> Result<Option<Timestamp>, LogError> {
         let one = Limit { records: 1, bytes: 1 };
-        let batch = self.log.read(Topic::Journal, 0, offset, one).await?;
-        Ok(batch.entries().first().map(|entry| entry.appended_at))
+        let read = self.log.read(Topic::Journal, partition, offset, one);
+        let Ok(batch) = timeout(LOOK, read).await else {
+            return Ok(None);
+        };
+        let batch = batch?;
+        let first = batch.entries().first().filter(|entry| entry.offset == offset);
+        Ok(first.map(|entry| entry.appended_at))
     }
 }

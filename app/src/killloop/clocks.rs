@@ -1,12 +1,14 @@
-//! Doors whose clocks are wrong, one by an hour and one by five seconds, beside one that is right: no sensor is called
-//! silent by it, no alert changes by it, and those that are wrong say so and do not tick.
+//! Doors whose clocks are wrong, two by an hour and one by five seconds, beside one that is right: no sensor is called
+//! silent by it, no alert changes by it, nothing is refused by it; those that are wrong say so and do not tick, and those
+//! that are far off take nothing.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eventlog::{Clock, SystemClock};
+use eventlog::{Clock, SystemClock, Topic};
 use hyper::Method;
 use hyper::body::Bytes;
+use ingest::ticker::WITNESSES;
 use schemas::derived::{Derived, Outcome};
 use schemas::facts::{AlertChange, Liveness, Severity};
 use schemas::journal::Fact;
@@ -20,8 +22,8 @@ use super::server::{self, Skew};
 use super::{Plan, admin};
 use crate::client;
 
-/// By how many seconds doors beside the right one are off.
-const WRONG: [&str; 2] = ["+3600", "-5"];
+/// By how many seconds doors beside the right one are off, and whether they take what comes all the same.
+const WRONG: [(&str, bool); 3] = [("+3600", false), ("-3600", false), ("-5", true)];
 const PATIENTS: usize = 8;
 /// Whose sensor is really silent, from a third of the time on.
 const SILENT: usize = PATIENTS - 1;
@@ -32,6 +34,13 @@ const FOUND: f64 = 30.0;
 /// How long a question may go without a good answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A door and how wrong its clock is.
+struct Door {
+    address: String,
+    by: &'static str,
+    takes: bool,
+}
+
 fn patient(n: usize) -> String {
     format!("clock-{n}")
 }
@@ -40,17 +49,22 @@ fn sensor(n: usize) -> String {
     format!("clock-{n}-ecg")
 }
 
-/// Sends for so long through all three doors. What was seen, in sentences.
+/// Sends for so long through all doors. What was seen, in sentences.
 ///
 /// # Errors
 /// What a wrong clock did, or what kept it from being looked at.
 pub async fn run(plan: &Plan, library: PathBuf, lasting: Duration) -> Result<Vec<String>, String> {
     let mut fleet = Fleet::start(plan).await?;
     let token = admin(&plan.data)?;
-    let mut doors = vec![fleet.http.clone()];
-    for by in WRONG {
+    let mut doors = vec![Door {
+        address: fleet.http.clone(),
+        by: "0",
+        takes: true,
+    }];
+    for (by, takes) in WRONG {
         let library = library.clone();
-        doors.push(fleet.add(plan, "ingest", Some(Skew { library, by }))?);
+        let address = fleet.add(plan, "ingest", Some(Skew { library, by }))?;
+        doors.push(Door { address, by, takes });
     }
     for n in 0..PATIENTS {
         let desk = &fleet.desk;
@@ -71,11 +85,12 @@ pub async fn run(plan: &Plan, library: PathBuf, lasting: Duration) -> Result<Vec
     let mut told = said(&doors, &token, &mut wrong).await?;
     let ended = SystemClock.now();
     fleet.stop().await?;
+    told.push(refusals(plan, &mut wrong).await?);
     let evidence = evidence::read(plan).await?;
     wrong.extend(evidence.wrong.iter().cloned());
     told.push(silences(&evidence, last, &mut wrong));
     told.push(alerts(&evidence, (began, ended), &mut wrong));
-    told.push(ticks(&evidence, &mut wrong));
+    told.push(ticks(&evidence, ended - began, &mut wrong));
     if !wrong.is_empty() {
         return Err(format!("{}\nseen: {}", wrong.join("\n"), told.join("\n")));
     }
@@ -96,8 +111,9 @@ async fn put(desk: &str, path: &str, token: &str, body: Value) -> Result<(), Str
     }
 }
 
-/// A reading of each patient each second, each time through another door. When the silent one was heard last.
-async fn send(doors: &[String], desk: &str, token: &str, lasting: Duration) -> Result<Timestamp, String> {
+/// A reading of each patient each second, each time through another door, and through the right one where that takes nothing.
+/// When the silent one was heard last.
+async fn send(doors: &[Door], desk: &str, token: &str, lasting: Duration) -> Result<Timestamp, String> {
     let began = Instant::now();
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,7 +134,12 @@ async fn send(doors: &[String], desk: &str, token: &str, lasting: Duration) -> R
                     "value": if n == 0 { 120 } else { 75 }, "unit": "/min", "at": now})
             };
             let readings: Vec<Value> = whose.map(reading).collect();
-            taken(door, token, &readings).await?;
+            if door.takes {
+                taken(&door.address, token, &readings).await?;
+            } else {
+                not_now(door, token, &readings).await?;
+                taken(&doors[0].address, token, &readings).await?;
+            }
         }
         if !snoozed {
             snoozed = snooze(desk, token).await?;
@@ -128,6 +149,16 @@ async fn send(doors: &[String], desk: &str, token: &str, lasting: Duration) -> R
         Ok(last)
     } else {
         Err("the alert that was due was not shown".to_owned())
+    }
+}
+
+/// A door that is far off says so, whatever comes.
+async fn not_now(door: &Door, token: &str, readings: &[Value]) -> Result<(), String> {
+    let body = json!({ "readings": readings });
+    let sent = timeout(PATIENCE, client::post(&door.address, "/v1/readings", token, &body)).await;
+    match sent {
+        Ok(Ok((503, said))) if said["code"] == "clock_wrong" => Ok(()),
+        answer => Err(format!("the door that is {} s off: {answer:?}", door.by)),
     }
 }
 
@@ -163,20 +194,23 @@ async fn snooze(desk: &str, token: &str) -> Result<bool, String> {
 }
 
 /// What the doors say of their clocks.
-async fn said(doors: &[String], token: &str, wrong: &mut Vec<String>) -> Result<Vec<String>, String> {
+async fn said(doors: &[Door], token: &str, wrong: &mut Vec<String>) -> Result<Vec<String>, String> {
     let mut told = Vec::new();
-    for (door, by) in doors.iter().zip([&["0"][..], &WRONG].concat()) {
+    for Door { address, by, takes } in doors {
         let nothing = || ("", Bytes::new());
-        let (status, ready) = client::call(door, Method::GET, "/readyz", "", nothing()).await?;
-        let (_, metrics) = client::call(door, Method::GET, "/metrics", token, nothing()).await?;
+        let (status, ready) = client::call(address, Method::GET, "/readyz", "", nothing()).await?;
+        let (counted, metrics) = client::call(address, Method::GET, "/metrics", token, nothing()).await?;
         let metrics = metrics.as_str().unwrap_or_default();
         let refused = metrics
             .lines()
             .find_map(|line| line.strip_prefix("fajma_ticks_refused_total "));
         let refused: f64 = refused.and_then(|n| n.parse().ok()).unwrap_or(0.0);
         let says = ready["reasons"].to_string().contains("the clock is");
-        let right = by == "0";
-        if says == right || (refused > 0.0) == right || (status == 200) != right {
+        let right = *by == "0";
+        let takes_nothing = ready["reasons"].to_string().contains("nothing is taken");
+        // By a clock that is behind a token is not good yet, and nobody is told.
+        let ticks = counted != 200 || (refused > 0.0) != right;
+        if says == right || !ticks || (status == 200) != right || takes_nothing == *takes {
             wrong.push(format!(
                 "the door that is {by} s off: {status} {ready}, {refused} ticks refused"
             ));
@@ -187,6 +221,20 @@ async fn said(doors: &[String], token: &str, wrong: &mut Vec<String>) -> Result<
         ));
     }
     Ok(told)
+}
+
+/// Nothing that was sent is anything but good.
+async fn refusals(plan: &Plan, wrong: &mut Vec<String>) -> Result<String, String> {
+    let log = evidence::open(plan).await?;
+    let mut refused = 0;
+    for partition in 0..log.layout().partitions {
+        let bounds = log.bounds(Topic::Rejected, partition).await;
+        refused += bounds.map_err(|e| e.to_string())?.end;
+    }
+    if refused > 0 {
+        wrong.push(format!("{refused} records were refused"));
+    }
+    Ok(format!("{refused} records refused"))
 }
 
 fn silences(evidence: &Evidence, last: Timestamp, wrong: &mut Vec<String>) -> String {
@@ -246,17 +294,27 @@ fn alerts(evidence: &Evidence, (began, ended): (Timestamp, Timestamp), wrong: &m
     format!("alerts: {changes:?}, and nothing else")
 }
 
-fn ticks(evidence: &Evidence, wrong: &mut Vec<String>) -> String {
+fn ticks(evidence: &Evidence, lasted: Span, wrong: &mut Vec<String>) -> String {
     let records = evidence.parts.iter().flat_map(|part| &part.journal);
     let ticks = records.filter(|record| matches!(record.envelope.fact, Fact::ClockTicked(_)));
-    let (mut all, mut by_an_hour) = (0, 0);
+    let (mut all, mut by_an_hour) = (0, 0_i64);
     for tick in ticks {
         all += 1;
         let apart = tick.envelope.measured_at - tick.appended_at;
-        by_an_hour += usize::from(apart.0.abs() > Span::minutes(30).0);
+        by_an_hour += i64::from(apart.0.abs() > Span::minutes(30).0);
     }
-    if by_an_hour > 1 {
-        wrong.push(format!("{by_an_hour} ticks of the clock that is an hour off"));
+    // Each of the two probes at first and every half minute.
+    let probes = 2 * i64::from(WITNESSES) * (2 + lasted.0 / Span::seconds(30).0);
+    if by_an_hour > probes {
+        wrong.push(format!("{by_an_hour} ticks of clocks that are an hour off"));
     }
-    format!("{all} ticks, {by_an_hour} of them an hour off: the probe")
+    let records = evidence.parts.iter().flat_map(|part| &part.journal);
+    let readings = records.filter(|record| matches!(record.envelope.fact, Fact::Reading(_)));
+    let late =
+        readings.filter(|record| (record.envelope.received_at - record.appended_at).0.abs() > Span::minutes(1).0);
+    let late = late.count();
+    if late > 0 {
+        wrong.push(format!("{late} readings were received by a clock that is far off"));
+    }
+    format!("{all} ticks, {by_an_hour} of them an hour off: probes")
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::token::Keys;
-use ingest::Intake;
+use ingest::{Clocks, Intake};
 use projections::runner::ProgressBoard;
 use projections::store::ViewStore;
 use schemas::access::{Authenticate, Principal, Role};
@@ -106,6 +106,9 @@ impl Duties {
     };
 }
 
+/// How long doors stay shut until the clock has been compared with the log's.
+const FIRST_COMPARISON: Duration = Duration::from_secs(5);
+
 /// Starts everything that is among the duties.
 ///
 /// # Errors
@@ -169,9 +172,14 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
     processing.alone = house.kafka.is_none();
     processing.standby = duties.standby;
     let projecting = config.views.projection(Arc::clone(&house.catalogue));
+    let clocks = Arc::new(if house.kafka.is_some() && duties.ingest {
+        Clocks::others()
+    } else {
+        Clocks::one()
+    });
     let intake = Intake::learning(
         Arc::clone(&house.log),
-        Arc::clone(&house.clock),
+        (Arc::clone(&house.clock), Arc::clone(&clocks)),
         house.policy.in_force(),
         Arc::clone(&known.roster),
         config.intake.limits(),
@@ -201,6 +209,8 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         behind: behind.handle(),
     };
     let mut inside = start_roles(&within, (&running, &intake, &known, issuer), processing, projecting)?;
+    // Doors that open without it take nothing until it comes, and say so.
+    let _ = tokio::time::timeout(FIRST_COMPARISON, clocks.compared()).await;
     roles::learn_schemas(&mut inside.0, &house, (told, registry), &inside.1);
     let doors = CancellationToken::new();
     let api = api_state(

@@ -8,12 +8,11 @@ use std::time::Duration;
 use api::{Disk, DoorTraffic, Lag, Operations, Stats};
 use eventlog::{EventLog, Offset, Topic};
 use ingest::Intake;
-use ingest::ticker::Disagreement;
+use ingest::clocks;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use processors::runner::{Board, State};
 use projections::runner::ProgressBoard;
 use projections::store::ViewStore;
-use schemas::time::Span;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +60,6 @@ pub struct Running {
     metrics: PrometheusHandle,
     /// Whether processors run here whatever others do.
     processes: bool,
-    clocks: Arc<Disagreement>,
     /// Why the views' database does not answer, where it is one and does not.
     views_away: Mutex<Option<String>>,
     observed: Mutex<Observed>,
@@ -124,7 +122,6 @@ impl Running {
             intake,
             metrics,
             processes,
-            clocks: Arc::default(),
             views_away: Mutex::default(),
             observed: Mutex::default(),
             pulse: Mutex::new(Pulse::begin()),
@@ -148,11 +145,6 @@ impl Running {
             return Some(format!("the log has taken no tick for {} s", still.as_secs()));
         }
         self.roles.hopeless(options)
-    }
-
-    /// Where the ticker says that its clock is wrong.
-    pub(super) const fn clocks(&self) -> &Arc<Disagreement> {
-        &self.clocks
     }
 
     /// Asks the views' database once a second whether it answers.
@@ -271,12 +263,14 @@ impl Operations for Running {
             let (topic, partition) = (stopped.topic.name(), stopped.partition);
             unready.push(format!("views of {topic}/{partition}: {}", stopped.reason));
         }
-        if let Some(ahead) = self.clocks.ahead() {
-            let side = if ahead > Span::ZERO { "ahead of" } else { "behind" };
-            unready.push(format!(
-                "the clock is {:.1} s {side} the log's: no ticks from here until they agree; set the clock (NTP)",
-                ahead.as_seconds().abs()
-            ));
+        let ahead = self.intake.clocks().apart(self.intake.clock().now());
+        match (self.intake.hindrance(), ahead) {
+            (Some(why), _) => unready.push(format!("{why}: nothing is taken until they agree; set the clock (NTP)")),
+            (None, Some(ahead)) => unready.push(format!(
+                "{}: no ticks from here until they agree; set the clock (NTP)",
+                clocks::said(ahead)
+            )),
+            (None, None) => {}
         }
         if let Some(why) = &*self.views_away.lock().unwrap_or_else(PoisonError::into_inner) {
             unready.push(format!("the views' database does not answer, what is new waits: {why}"));

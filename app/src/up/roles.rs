@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::token::Issuer;
 use eventlog::EventLog;
 use eventlog::kafka::Standby;
-use ingest::ticker::Disagreement;
-use ingest::{Intake, ticker};
+use ingest::{Clocks, Intake, ticker};
 use schemas::facts::TickedBy;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +37,7 @@ pub(super) fn start_roles(
         stand_by(&mut supervisor, inside, processing, &stop)?;
     }
     if duties.ingest {
-        tick(&mut supervisor, house, running.clocks(), &stop);
+        tick(&mut supervisor, house, intake.clocks(), &stop);
         pace(&mut supervisor, intake, &stop);
     }
     let (keeper, until) = (Arc::clone(&house.policy), stop.clone());
@@ -160,14 +159,14 @@ fn stand_by(
     Ok(())
 }
 
-fn tick(supervisor: &mut Supervisor, house: &House, told: &Arc<Disagreement>, stop: &CancellationToken) {
+fn tick(supervisor: &mut Supervisor, house: &House, clocks: &Arc<Clocks>, stop: &CancellationToken) {
     let (log, clock, until) = (Arc::clone(&house.log), Arc::clone(&house.clock), stop.clone());
-    let told = Arc::clone(told);
+    let clocks = Arc::clone(clocks);
     supervisor.start("tick", stop.clone(), move || {
         let (log, clock, until) = (Arc::clone(&log), Arc::clone(&clock), until.clone());
-        let told = Arc::clone(&told);
+        let clocks = Arc::clone(&clocks);
         async move {
-            ticker::run(log, clock, TickedBy::Ingest, told, until).await;
+            ticker::run(log, clock, TickedBy::Ingest, clocks, until).await;
             Ok(())
         }
     });

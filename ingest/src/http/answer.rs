@@ -37,6 +37,8 @@ pub(super) enum Trouble {
     Unreadable(Box<Refusal>),
     /// Nothing was made durable that could be answered for: come back later.
     Unavailable,
+    /// Our clock is too far from the log's.
+    Clock,
     /// The log has no room.
     Full,
 }
@@ -125,6 +127,14 @@ impl Trouble {
                 "Nothing was acknowledged: send it again later.",
                 "Rien n'a été accusé : renvoyer plus tard.",
             ),
+            Self::Clock => kind(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "clock_wrong",
+                "Clock wrong",
+                50302,
+                "The clock of this door is wrong and nothing was taken: send it to another one, or again later.",
+                "L'horloge de cette entrée est fausse et rien n'a été pris : envoyer à une autre, ou plus tard.",
+            ),
             Self::Full => kind(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "disk_full",
@@ -166,6 +176,7 @@ impl Trouble {
         let (name, value) = match self {
             Self::Unauthenticated => (WWW_AUTHENTICATE, "Bearer"),
             Self::Unavailable => (RETRY_AFTER, "1"),
+            Self::Clock => (RETRY_AFTER, "10"),
             Self::Full => (RETRY_AFTER, "30"),
             _ => return response,
         };

@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::Method;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use eventlog::{Clock, LogError};
 use schemas::access::Authenticate;
@@ -26,6 +29,8 @@ use smol_str::SmolStr;
 
 use crate::accept::Verdict;
 use crate::intake::{Intake, Receipt};
+use crate::metrics;
+use answer::Trouble;
 
 /// The topic that stands for the door. What is written to it lands in `fajma.journal`.
 pub const TOPIC: &str = "fajma.readings";
@@ -109,6 +114,20 @@ impl std::ops::Deref for Shared {
     }
 }
 
+/// Lets nothing in that could not be judged now, whoever sends it: by a wrong clock tokens are not good either.
+async fn timely(State(intake): State<Arc<Intake>>, request: Request, next: Next) -> Response {
+    let Some(why) = (request.method() == Method::POST).then(|| intake.hindrance()).flatten() else {
+        return next.run(request).await;
+    };
+    tracing::warn!(why, "nothing was taken");
+    metrics::hindered();
+    match request.uri().path() {
+        path if path.starts_with("/v3/") => Trouble::Clock.confluent(v3::JSON),
+        path if path.starts_with("/topics/") => Trouble::Clock.confluent(answer::KAFKA_V2),
+        _ => Trouble::Clock.into_response(),
+    }
+}
+
 /// The doors as a router, to be merged into a server's.
 pub fn router(doors: HttpDoors) -> Router {
     let records = "/v3/clusters/{cluster}/topics/{topic}/records";
@@ -128,6 +147,7 @@ pub fn router(doors: HttpDoors) -> Router {
         .route("/v3/clusters/{cluster}/topics/{topic}", get(metadata::cluster_topic))
         .route(records, post(v3::produce))
         .route(batch, post(v3::batch))
+        .layer(middleware::from_fn_with_state(Arc::clone(&doors.intake), timely))
         // Bodies have limits of their own here, which say more than the framework's.
         .layer(DefaultBodyLimit::disable())
         .with_state(Shared {

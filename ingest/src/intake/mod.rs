@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::accept::{self, Bounds, Context, Outcome, Rules, Verdict};
+use crate::clocks::Clocks;
 use crate::metrics;
 use crate::roster::Roster;
 use memory::{Known, Memory, Seen};
@@ -80,6 +81,7 @@ const PERMIT: usize = 1 << 10;
 pub struct Intake {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
+    clocks: Arc<Clocks>,
     policy: PolicyInForce,
     roster: Arc<Roster>,
     catalogue: Arc<Catalogue>,
@@ -100,14 +102,14 @@ impl Intake {
         roster: Arc<Roster>,
         limits: Limits,
     ) -> Arc<Self> {
-        Self::learning(log, clock, policy, roster, limits, Arc::default())
+        Self::learning(log, (clock, Arc::default()), policy, roster, limits, Arc::default())
     }
 
-    /// The same, reading what `catalogue` knows or learns.
+    /// The same, reading what `catalogue` knows or learns, as long as `clocks` says that the clock can be gone by.
     #[must_use]
     pub fn learning(
         log: Arc<dyn EventLog>,
-        clock: Arc<dyn Clock>,
+        (clock, clocks): (Arc<dyn Clock>, Arc<Clocks>),
         policy: PolicyInForce,
         roster: Arc<Roster>,
         limits: Limits,
@@ -117,6 +119,7 @@ impl Intake {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             clock,
+            clocks,
             policy,
             roster,
             catalogue,
@@ -144,6 +147,19 @@ impl Intake {
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// How that clock compares with the log's.
+    #[must_use]
+    pub const fn clocks(&self) -> &Arc<Clocks> {
+        &self.clocks
+    }
+
+    /// Why nothing can be judged now, where it cannot: our clock is too far from the log's, and what is measured now would
+    /// look as if it were not. Whoever sends is to go elsewhere, or to come again.
+    #[must_use]
+    pub fn hindrance(&self) -> Option<String> {
+        self.clocks.hindrance(self.clock.now(), &self.policy.borrow())
     }
 
     /// The bounds it goes by.
@@ -197,8 +213,8 @@ impl Intake {
     /// process has just taken is answered `duplicate` and not appended again. Waits while too much is on its way.
     ///
     /// # Errors
-    /// Nothing may be acknowledged. [`LogError::Unavailable`]: send again later. [`LogError::Full`]: the house has no
-    /// room. Some of it may be durable all the same; a repeat finds the same ids.
+    /// Nothing may be acknowledged. [`LogError::Unavailable`]: send again later (also where there is a
+    /// [`hindrance`](Self::hindrance): then nothing is appended). [`LogError::Full`]: the house has no room. Some of it may be durable all the same; a repeat finds the same ids.
     pub async fn submit(&self, verdicts: Vec<Verdict>) -> Result<Vec<Receipt>, LogError> {
         let span = tracing::debug_span!(
             "message",
@@ -219,6 +235,10 @@ impl Intake {
     }
 
     async fn make_durable(&self, verdicts: Vec<Verdict>) -> Result<Vec<Receipt>, LogError> {
+        if let Some(why) = self.hindrance() {
+            metrics::hindered();
+            return Err(LogError::Unavailable(why));
+        }
         let began = Instant::now();
         let Some(door) = verdicts.first().map(door_of) else {
             return Ok(Vec::new());

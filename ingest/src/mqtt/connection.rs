@@ -474,6 +474,9 @@ impl Connection {
         }
         if now >= self.judged + limits.reauthenticate {
             self.judged = now;
+            if self.door.intake.hindrance().is_some() {
+                return Some(End::Broken(Reason::ServerBusy));
+            }
             let clock = self.door.intake.clock().now();
             if self.door.tokens.authenticate(&self.guest.token, clock).is_err() {
                 return Some(End::Broken(Reason::NotAuthorized));

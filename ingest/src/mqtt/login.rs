@@ -161,6 +161,11 @@ async fn judge(door: &Arc<MqttDoor>, connect: Connect) -> Result<(Guest, Terms),
     if connect.method {
         return Err(Code::BadAuthenticationMethod);
     }
+    // By a wrong clock tokens are not good either.
+    if let Some(why) = door.intake.hindrance() {
+        tracing::warn!(why, "nobody is let in");
+        return Err(Code::ServerUnavailable);
+    }
     let token = connect
         .password
         .and_then(|p| String::from_utf8(p).ok())

@@ -124,15 +124,15 @@ impl MqttDoor {
             let tail = outward::tail(from, partition, Arc::clone(&self.sessions), self.limits.queued_alerts);
             self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(tail));
         }
-        let (commands, log, clock) = (
+        let (commands, log, intake) = (
             Arc::clone(&self.commands),
             Arc::clone(&self.log),
-            Arc::clone(self.intake.clock()),
+            Arc::clone(&self.intake),
         );
         let orders = orders::run(
             commands,
             log,
-            clock,
+            intake,
             Arc::clone(&self.sessions),
             self.limits.queued_alerts,
         );

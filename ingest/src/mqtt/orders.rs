@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventlog::{Append, Clock, EventLog, LogError, Topic};
+use eventlog::{Append, EventLog, LogError, Topic};
 use schemas::facts::{CommandExpired, CommandIssued, CommandName, CommandSent};
 use schemas::ids::{EventId, Key, SensorId};
 use schemas::journal::{ClockQuality, Envelope, Fact};
@@ -16,6 +16,7 @@ use super::session::{About, Notice};
 use super::sessions::Sessions;
 use super::topic;
 use crate::commands::{Commands, Due};
+use crate::intake::Intake;
 
 /// How often it is looked whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -40,12 +41,15 @@ struct Order<'a> {
 pub(super) async fn run(
     commands: Arc<Commands>,
     log: Arc<dyn EventLog>,
-    clock: Arc<dyn Clock>,
+    intake: Arc<Intake>,
     sessions: Arc<Sessions>,
     limit: usize,
 ) {
     loop {
-        if let Err(error) = look(&commands, &*log, clock.now(), &sessions, limit).await {
+        // By a wrong clock none is due, and none is over.
+        if intake.hindrance().is_none()
+            && let Err(error) = look(&commands, &*log, intake.clock().now(), &sessions, limit).await
+        {
             tracing::warn!(%error, "what became of a command could not be written down: trying again");
         }
         let _ = tokio::time::timeout(LOOK_EVERY, commands.changed()).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventlog::LogError;
 use mqtt_protocol_core::mqtt::result_code::ConnectReasonCode;
 use schemas::access::{Action, Principal};
 use schemas::facts::Door;
@@ -15,7 +16,7 @@ use super::connect::Will;
 use super::packet::Version;
 use super::sessions::Fate;
 use super::{metrics, topic};
-use crate::accept::{Context, Kind};
+use crate::accept::{Context, Kind, Verdict};
 use crate::intake::Intake;
 
 /// A last will that may be sent.
@@ -81,19 +82,24 @@ impl Testament {
         }
     }
 
-    /// Makes it durable as a status with `last_will`, trying again while the log is unavailable.
+    /// Makes it durable as a status with `last_will`, trying again while the log is unavailable or our clock wrong.
     pub(super) async fn send(self, intake: &Intake, retry: Duration) {
         const FIRST_PAUSE: Duration = Duration::from_millis(200);
         const LONGEST_PAUSE: Duration = Duration::from_secs(10);
         let give_up = Instant::now() + retry;
-        let mut context = Context::new(Door::Mqtt, intake.clock().now());
-        context.content_type = self.will.content_type.as_deref();
-        context.last_will = true;
-        let context = context.on_topic(self.patient.as_str(), self.sensor.as_str(), Kind::Status);
-        let verdicts = intake.judge(&self.will.payload, &context);
+        let mut verdicts = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            match intake.submit(verdicts.clone()).await {
+            let sent = match intake.hindrance() {
+                Some(why) => Err(LogError::Unavailable(why)),
+                // Once, so that a repeat is the same fact.
+                None => {
+                    intake
+                        .submit(verdicts.get_or_insert_with(|| self.judge(intake)).clone())
+                        .await
+                }
+            };
+            match sent {
                 Ok(_) => return metrics::will("sent"),
                 Err(error) if Instant::now() + pause >= give_up => {
                     tracing::error!(sensor = %self.sensor, %error, "a last will is lost: the log did not take it");
@@ -106,5 +112,13 @@ impl Testament {
                 }
             }
         }
+    }
+
+    fn judge(&self, intake: &Intake) -> Vec<Verdict> {
+        let mut context = Context::new(Door::Mqtt, intake.clock().now());
+        context.content_type = self.will.content_type.as_deref();
+        context.last_will = true;
+        let context = context.on_topic(self.patient.as_str(), self.sensor.as_str(), Kind::Status);
+        intake.judge(&self.will.payload, &context)
     }
 }

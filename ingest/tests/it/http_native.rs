@@ -9,9 +9,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use eventlog::{LogError, ManualClock};
 use http_body_util::BodyExt;
-use ingest::Limits;
 use ingest::bad::{CASES, Via};
 use ingest::http::{HttpDoors, HttpLimits, router};
+use ingest::{Clocks, Intake, Limits};
 use schemas::access::{Authenticate, Principal, Refused, Role};
 use schemas::ids::SensorId;
 use schemas::refused::Code;
@@ -19,7 +19,7 @@ use schemas::time::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::log::{MemoryLog, NOW, intake};
+use crate::log::{MemoryLog, NOW, intake, intake_by};
 
 /// `admin` may write everything, `s1` only for sensor s1.
 struct Tokens;
@@ -49,6 +49,10 @@ pub(crate) fn doors(log: &Arc<MemoryLog>) -> Router {
 }
 
 pub(crate) fn doors_with(log: &Arc<MemoryLog>, auth: Arc<dyn Authenticate>, clock: Arc<ManualClock>) -> Router {
+    doors_of(intake(log, Limits::default()), auth, clock)
+}
+
+fn doors_of(intake: Arc<Intake>, auth: Arc<dyn Authenticate>, clock: Arc<ManualClock>) -> Router {
     let limits = HttpLimits {
         body_bytes: 64 << 10,
         unpacked_bytes: 256 << 10,
@@ -56,7 +60,7 @@ pub(crate) fn doors_with(log: &Arc<MemoryLog>, auth: Arc<dyn Authenticate>, cloc
         ..HttpLimits::default()
     };
     router(HttpDoors {
-        intake: intake(log, Limits::default()),
+        intake,
         auth,
         clock,
         limits,
@@ -294,4 +298,45 @@ async fn a_full_log_says_so_and_acknowledges_nothing() {
         (StatusCode::SERVICE_UNAVAILABLE, &"30".parse().unwrap())
     );
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["code"], "disk_full");
+}
+
+#[tokio::test]
+async fn a_door_whose_clock_cannot_be_gone_by_says_not_now_before_anything_else() {
+    let log = MemoryLog::open();
+    let clock = Arc::new(ManualClock::at(NOW));
+    let clocks = (Arc::clone(&clock) as _, Arc::new(Clocks::others()));
+    let doors = doors_of(intake_by(&log, Limits::default(), clocks), Arc::new(Tokens), clock);
+    for (path, content_type, code) in [
+        ("/v1/readings", "application/json", json!("clock_wrong")),
+        (
+            "/topics/fajma.readings",
+            "application/vnd.kafka.json.v2+json",
+            json!(50302),
+        ),
+        (
+            "/v3/clusters/fajma/topics/fajma.readings/records",
+            "application/json",
+            json!(50302),
+        ),
+    ] {
+        // By a wrong clock tokens are not good either.
+        for token in ["admin", "expired"] {
+            let response = doors
+                .clone()
+                .oneshot(post(path, content_type, token, "{"))
+                .await
+                .unwrap();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+            assert_eq!(response.headers()["retry-after"], "10");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let said: Value = serde_json::from_slice(&body).unwrap();
+            let said = if said["code"].is_null() {
+                &said["error_code"]
+            } else {
+                &said["code"]
+            };
+            assert_eq!(*said, code, "{path}");
+        }
+    }
+    assert_eq!(log.appends.load(std::sync::atomic::Ordering::SeqCst), 0);
 }

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use eventlog::{
-    Append, Batch, Bounds, Entry, EventLog, Layout, Limit, LogError, ManualClock, Offset, Partition, Reached, Topic,
-    Workspace,
+    Append, Batch, Bounds, Clock, Entry, EventLog, Layout, Limit, LogError, ManualClock, Offset, Partition, Reached,
+    Topic, Workspace,
 };
-use ingest::{Intake, Limits};
+use ingest::{Clocks, Intake, Limits};
 use schemas::codec::{self, Catalogue};
 use schemas::ids::EventId;
 use schemas::journal::Envelope;
 use schemas::policy::Policy;
 use schemas::refused::Rejection;
-use schemas::time::Timestamp;
+use schemas::time::{Span, Timestamp};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) const PARTITIONS: u16 = 4;
@@ -31,6 +31,8 @@ pub(crate) struct MemoryLog {
     pub(crate) error: Mutex<Option<LogError>>,
     /// What the log's own clock shows.
     pub(crate) appended_at: AtomicI64,
+    /// By how much the clocks of some partitions' leaders are ahead of it.
+    pub(crate) leaders: Mutex<HashMap<Partition, Span>>,
     pub(crate) appends: AtomicUsize,
     /// The largest record of the journal that it takes.
     pub(crate) largest: AtomicUsize,
@@ -43,6 +45,7 @@ impl MemoryLog {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             error: Mutex::default(),
             appended_at: AtomicI64::new(NOW.0),
+            leaders: Mutex::default(),
             appends: AtomicUsize::new(0),
             largest: AtomicUsize::new(usize::MAX),
         })
@@ -101,8 +104,10 @@ impl EventLog for MemoryLog {
             return Err(LogError::TooLarge { bytes, limit });
         }
         let appended_at = Timestamp(self.appended_at.load(Ordering::SeqCst));
+        let leaders = self.leaders.lock().unwrap();
         let mut topics = self.topics.lock().unwrap();
         let append = |record: Append| {
+            let appended_at = appended_at + leaders.get(&record.partition).copied().unwrap_or(Span::ZERO);
             let entries = topics.entry((topic, record.partition)).or_default();
             let offset = entries.len() as Offset;
             entries.push(Entry {
@@ -157,7 +162,12 @@ impl EventLog for MemoryLog {
 }
 
 pub(crate) fn intake(log: &Arc<MemoryLog>, limits: Limits) -> Arc<Intake> {
+    intake_by(log, limits, (Arc::new(ManualClock::at(NOW)), Arc::default()))
+}
+
+/// An intake that goes by this clock, as long as it can be gone by.
+pub(crate) fn intake_by(log: &Arc<MemoryLog>, limits: Limits, clocks: (Arc<dyn Clock>, Arc<Clocks>)) -> Arc<Intake> {
     let (_, policy) = watch::channel(Arc::new(Policy::standard()));
     let log: Arc<dyn EventLog> = Arc::<MemoryLog>::clone(log);
-    Intake::new(log, Arc::new(ManualClock::at(NOW)), policy, Arc::default(), limits)
+    Intake::learning(log, clocks, policy, Arc::default(), limits, Arc::default())
 }

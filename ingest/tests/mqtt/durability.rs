@@ -1,10 +1,12 @@
 //! Nothing is acknowledged before it is durable, and nothing at all where the log does not take it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::LogError;
+use ingest::Clocks;
 
-use super::client::{Packet, publish, publish_as};
+use super::client::{Connect, Packet, publish, publish_as};
 use super::house::{House, limits};
 use super::log::Gate;
 use super::{DATA, reading};
@@ -47,6 +49,18 @@ async fn what_the_log_does_not_take_is_not_acknowledged_and_the_client_has_to_co
             client.send(publish(v, DATA, 1, 3, reading(1))).await;
             assert_eq!(client.rest().await, expected, "{error} v{v}");
         }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_by_a_door_whose_clock_cannot_be_gone_by() {
+    for (v, code) in [(5, 0x88), (4, 0x03)] {
+        let house = House::by(Arc::new(Clocks::others()), limits(), None).await;
+        let mut client = house.dial().await;
+        // By a wrong clock tokens are not good either.
+        let connack = client.login(&Connect::new(v, "c", "expired")).await;
+        assert_eq!((connack.0, connack.1[1]), (0x20, code), "v{v}");
+        assert_eq!(house.log.journal().len(), 0);
     }
 }
 

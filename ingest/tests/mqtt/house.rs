@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use eventlog::{EventLog, SystemClock};
 use ingest::mqtt::{Entrance, MqttDoor, MqttLimits};
-use ingest::{Commands, Intake, Limits};
+use ingest::{Clocks, Commands, Intake, Limits};
 use schemas::access::{Authenticate, CareTeams, Grant, Live, Principal, Refused, Revocations, Role};
 use schemas::ids::{PatientId, SensorId};
 use schemas::policy::Policy;
@@ -130,16 +130,22 @@ impl House {
     }
 
     pub(crate) async fn with(limits: MqttLimits, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self::by(Arc::default(), limits, tls).await
+    }
+
+    /// A house whose clock is good as long as `clocks` says so.
+    pub(crate) async fn by(clocks: Arc<Clocks>, limits: MqttLimits, tls: Option<Arc<ServerConfig>>) -> Self {
         let log = TestLog::new();
         let tokens = Arc::new(Tokens(watch::Sender::new(true), Arc::default()));
         let (policy, in_force) = watch::channel(Arc::new(Policy::standard()));
         let as_log: Arc<dyn EventLog> = Arc::clone(&log) as _;
-        let intake = Intake::new(
+        let intake = Intake::learning(
             Arc::clone(&as_log),
-            Arc::new(SystemClock),
+            (Arc::new(SystemClock), clocks),
             in_force,
             Arc::default(),
             Limits::default(),
+            Arc::default(),
         );
         let (commands, stop) = (Arc::<Commands>::default(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
