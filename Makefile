@@ -26,7 +26,7 @@ engine-tests: tools
 	cargo test --locked -p app --test main -- e2e::moved e2e::outside e2e::patients e2e::recorded e2e::readme e2e::bad_messages e2e::secured e2e::schemas e2e::broker_token
 	cargo test --locked -p eventlog --features engine-tests --test homes -- kafka:: killed:: members:: moving registered:: secured:: standby::
 	cargo test --locked -p processors --features engine-tests --test succession
-	cargo test --locked -p projections --features engine-tests --test scylla --test views
+	cargo test --locked -p projections --features engine-tests --test scylla --test views --test secured
 
 engines:                 ## a real Kafka and a real Cassandra on loopback; prints their addresses
 	@docker/engines/engines up

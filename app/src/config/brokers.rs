@@ -1,10 +1,9 @@
 //! How the brokers of a shared log know us, and we them: what the options of `[log]` mean together.
 
-use std::path::PathBuf;
-
 use eventlog::kafka::{Access, Mechanism, Sasl, Tls};
 
 use super::rooms::Log;
+use super::secured::{Files, given};
 
 /// What the options say.
 ///
@@ -42,29 +41,15 @@ pub(super) fn instance(name: &str) -> Result<Option<String>, String> {
     ))
 }
 
-fn given(path: &PathBuf) -> Option<PathBuf> {
-    Some(path).filter(|path| !path.as_os_str().is_empty()).cloned()
-}
-
 fn tls(log: &Log) -> Result<Option<Tls>, String> {
-    let files = [
-        ("log.tls_ca", &log.tls_ca),
-        ("log.tls_certificate", &log.tls_certificate),
-        ("log.tls_key", &log.tls_key),
-    ];
-    if !log.tls {
-        return match files.iter().find(|(_, path)| given(path).is_some()) {
-            Some((option, _)) => Err(format!("{option} is for log.tls = true")),
-            None => Ok(None),
-        };
-    }
-    let own = match (given(&log.tls_certificate), given(&log.tls_key)) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        _ => return Err("log.tls_certificate and log.tls_key are given both or neither".to_owned()),
+    let files = Files {
+        room: "log",
+        tls: log.tls,
+        ca: &log.tls_ca,
+        certificate: &log.tls_certificate,
+        key: &log.tls_key,
     };
-    let ca = given(&log.tls_ca);
-    Ok(Some(Tls { ca, own }))
+    Ok(files.read()?.map(|(ca, own)| Tls { ca, own }))
 }
 
 fn sasl(log: &Log) -> Result<Option<Sasl>, String> {

@@ -4,11 +4,13 @@
 //! a fact in the journal.
 
 mod brokers;
+mod database;
 mod issuer;
 mod layers;
 mod outside;
 mod registry;
 mod rooms;
+mod secured;
 mod values;
 
 use std::path::{Path, PathBuf};

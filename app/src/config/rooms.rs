@@ -8,7 +8,7 @@ use schemas::codec::Catalogue;
 use schemas::time::Span;
 use serde::Deserialize;
 
-use super::{Off, Size, Time, brokers};
+use super::{Off, Size, Time, brokers, database};
 
 /// Where things live.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -76,6 +76,18 @@ pub struct Log {
 pub struct Views {
     /// Where they are; empty for the data directory.
     pub url: String,
+    /// Whether the database's nodes are spoken to over TLS.
+    pub tls: bool,
+    /// Who signs their certificates; empty for whom this machine trusts.
+    pub tls_ca: PathBuf,
+    /// Our own certificate, where they want one.
+    pub tls_certificate: PathBuf,
+    /// Its key.
+    pub tls_key: PathBuf,
+    /// Who we are; empty for nobody.
+    pub user: String,
+    /// The file that holds the password.
+    pub password_file: PathBuf,
     /// Memory for blocks read from disk.
     pub cache: Size,
     /// Memory for rows not yet in a table file.
@@ -275,12 +287,18 @@ impl Views {
     /// As the database is reached, where the views are there.
     ///
     /// # Errors
-    /// What is wrong with the address.
+    /// What is wrong with the address, or which option is missing or stands there for nothing.
     pub fn database(&self) -> Result<Option<projections::scylla::Options>, String> {
+        let access = database::access(self)?;
         if self.url.is_empty() {
-            return Ok(None);
+            return if access == projections::scylla::Access::default() {
+                Ok(None)
+            } else {
+                Err("views.tls and views.user are for a database that others share (views.url)".to_owned())
+            };
         }
-        projections::scylla::Options::parse(&self.url).map(Some)
+        let options = projections::scylla::Options::parse(&self.url)?;
+        Ok(Some(projections::scylla::Options { access, ..options }))
     }
 
     /// As their projection takes them, with the names of records that are read by `catalogue`.

@@ -8,6 +8,7 @@
 //! Nothing here is ScyllaDB's alone: tables, timestamps and statements are those that both understand. What is measured
 //! and tested is Apache Cassandra 5.
 
+mod access;
 mod cells;
 mod cql;
 mod migrate;
@@ -36,6 +37,7 @@ use crate::view::{Cell, Row, View};
 use cells::Bind;
 use cql::Generation;
 
+pub use access::{Access, Login, Tls};
 pub use migrate::{Replication, apply};
 pub use rebuild::rebuild;
 
@@ -46,8 +48,8 @@ pub struct Options {
     pub nodes: Vec<String>,
     /// The keyspace.
     pub keyspace: String,
-    /// User and password, where it asks for them.
-    pub login: Option<(String, String)>,
+    /// How its nodes know us, and we them.
+    pub access: Access,
     /// How long one request may take.
     pub timeout: Duration,
     /// Requests of one [`apply`](ViewStore::apply) under way at once: more make the nodes queue, not faster.
@@ -63,7 +65,7 @@ impl Default for Options {
         Self {
             nodes: vec!["127.0.0.1:9042".to_owned()],
             keyspace: "fajma".to_owned(),
-            login: None,
+            access: Access::default(),
             timeout: Duration::from_secs(10),
             in_flight: 64,
             batch_rows: 50,
@@ -73,7 +75,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Reads `scylla://user:password@host:port,host:port/keyspace`; what is left out stays as it is by default.
+    /// Reads `scylla://host:port,host:port/keyspace`; what is left out stays as it is by default.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -83,12 +85,8 @@ impl Options {
             .strip_prefix("scylla://")
             .or_else(|| url.strip_prefix("cassandra://"))
             .ok_or_else(|| format!("{url}: views are at scylla://host:port,…"))?;
-        let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(l, r)| (Some(l), r));
-        if let Some(login) = login {
-            let (user, password) = login
-                .split_once(':')
-                .ok_or("user:password@ is expected before the hosts")?;
-            options.login = Some((user.to_owned(), password.to_owned()));
+        if rest.contains('@') {
+            return Err("views.url names no user: views.user and views.password_file do".to_owned());
         }
         let (nodes, keyspace) = rest.split_once('/').map_or((rest, ""), |(n, k)| (n, k));
         if !keyspace.is_empty() {
@@ -361,14 +359,16 @@ async fn connect(options: &Options) -> Result<Session, ViewError> {
         .request_timeout(Some(options.timeout))
         .build();
     let connections = std::num::NonZeroUsize::new(options.connections).unwrap_or(std::num::NonZeroUsize::MIN);
-    let mut builder = SessionBuilder::new()
+    let builder = SessionBuilder::new()
         .known_nodes(&options.nodes)
         .pool_size(PoolSize::PerHost(connections))
         .default_execution_profile_handle(profile.into_handle());
-    if let Some((user, password)) = &options.login {
-        builder = builder.user(user, password);
-    }
-    builder.build().await.map_err(|e| ViewError::Unavailable(e.to_string()))
+    let connecting = options.access.apply(builder)?.build();
+    connecting.await.map_err(|error| {
+        let said = error.to_string();
+        let advice = options.access.advice(&said);
+        ViewError::Unavailable(format!("{said}{advice}"))
+    })
 }
 
 /// A statement that may be tried again: whatever is written here is written twice as well as once.
@@ -400,11 +400,10 @@ mod tests {
             (&plain.nodes[..], plain.keyspace.as_str()),
             (&["db1:9042".to_owned()][..], "fajma")
         );
-        let full = Options::parse("scylla://u:p:w@a:1,b:2/ward_7").unwrap();
-        assert_eq!(full.nodes, ["a:1", "b:2"]);
+        let full = Options::parse("scylla://a:1,b:2/ward_7").unwrap();
         assert_eq!(
-            (full.keyspace.as_str(), full.login),
-            ("ward_7", Some(("u".to_owned(), "p:w".to_owned())))
+            (&full.nodes[..], full.keyspace.as_str()),
+            (&["a:1".to_owned(), "b:2".to_owned()][..], "ward_7")
         );
         for bad in [
             "kafka://a",
@@ -412,7 +411,7 @@ mod tests {
             "scylla:///x",
             "scylla://a/B",
             "scylla://a/drop;",
-            "scylla://u@a",
+            "scylla://u:p@a",
         ] {
             assert!(Options::parse(bad).is_err(), "{bad}");
         }
