@@ -442,7 +442,7 @@ impl Authenticate for Holding {
 /// A record that names a patient, and one that says nothing of whose it is.
 fn named_or_not(seq: u32) -> Value {
     let mut it = json!({"sensor_id": "s1", "type": "ambient_temperature", "value": 20, "unit": "Cel", "seq": seq});
-    if seq % 2 == 0 {
+    if seq.is_multiple_of(2) {
         it["patient_id"] = json!("p1");
     }
     it

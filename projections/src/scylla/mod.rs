@@ -363,7 +363,8 @@ async fn connect(options: &Options) -> Result<Session, ViewError> {
         .known_nodes(&options.nodes)
         .pool_size(PoolSize::PerHost(connections))
         .default_execution_profile_handle(profile.into_handle());
-    let connecting = options.access.apply(builder)?.build();
+    let builder = options.access.apply(builder)?;
+    let connecting = builder.build();
     connecting.await.map_err(|error| {
         let said = error.to_string();
         let advice = options.access.advice(&said);
