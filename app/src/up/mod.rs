@@ -142,18 +142,7 @@ pub async fn start(config: &Config, duties: Duties) -> Result<Server, Failure> {
         house.served = Some(Served { views, gate, registry });
     }
 
-    let everybody = duties.ingest || duties.serve;
-    let known = if everybody {
-        Known::new(&house.log, &house.clock, &house.catalogue)
-    } else {
-        Known::of_tokens_alone(&house.log, &house.clock, &house.catalogue)
-    };
-    let views = house.served.as_ref().map(|served| served.views.store());
-    // Who only processes does not wait for it, and lets nobody in until it has read what was revoked.
-    if everybody || views.is_some() {
-        let begun = known.begin(&*house.log, views.as_deref()).await;
-        begun.map_err(|e| Failure::because("who is who", e))?;
-    }
+    let known = who_is_who(&house, duties).await?;
     let issuer = config.issuer.terms()?.map(api::token::Issuer::new);
     if let Some(issuer) = &issuer {
         // Nobody is kept out by an issuer that is not there but those with its tokens.
@@ -278,6 +267,45 @@ async fn begin(house: &House, duties: Duties) -> Result<(), Failure> {
     let read = house.policy.catch_up().await;
     read.map(drop)
         .map_err(|e| Failure::because("the journal cannot be read", e))
+}
+
+/// Who is who, begun from the views as far as these are, and read from the journal from there. A door of its own begins from
+/// those that others make; where they do not answer it reads the whole journal, which takes longer.
+async fn who_is_who(house: &House, duties: Duties) -> Result<Known, Failure> {
+    let everybody = duties.ingest || duties.serve;
+    let new = || {
+        let new = if everybody { Known::new } else { Known::of_tokens_alone };
+        new(&house.log, &house.clock, &house.catalogue)
+    };
+    let failed = |e| Failure::because("who is who", e);
+    if let Some(served) = &house.served {
+        let (known, views) = (new(), served.views.store());
+        known.begin(&*house.log, Some(&*views)).await.map_err(failed)?;
+        return Ok(known);
+    }
+    if !everybody {
+        // Who only processes does not wait for it, and lets nobody in until it has read what was revoked.
+        return Ok(new());
+    }
+    match begun_from_views(house, new()).await {
+        Ok(Some(known)) => return Ok(known),
+        Ok(None) => {}
+        Err(why) => tracing::warn!(%why, "who is who is read from the whole journal: the views are not to be had"),
+    }
+    let known = new();
+    known.begin(&*house.log, None).await.map_err(failed)?;
+    Ok(known)
+}
+
+/// The same from views that are elsewhere; nothing where there are none.
+async fn begun_from_views(house: &House, known: Known) -> Result<Option<Known>, Failure> {
+    if house.database.is_none() {
+        return Ok(None);
+    }
+    let views = house.open_views().await?.store();
+    let begun = known.begin(&*house.log, Some(&*views)).await;
+    begun.map_err(|e| Failure::because("who is who", e))?;
+    Ok(Some(known))
 }
 
 fn api_state(
