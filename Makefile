@@ -6,6 +6,10 @@ FAJMA  := $(TARGET)/release/fajma
 PROVE  := $(TARGET)/debug/fajma-killloop
 CRATES := schemas eventlog ingest processors projections api app benches
 
+# What of the end-to-end suite runs on real engines too: all that could differ there, and what needs them.
+ON_ENGINES := moved outside patients recorded readme bad_messages secured schemas broker_token assignments care \
+  commands::policy commands::what_an_operator consultations importing merging orders roles stock_tools tokens
+
 up: build                ## everything in one process, with three simulated patients (UP="--data DIR" for your own flags)
 	$(FAJMA) up $(or $(UP),--demo 3)
 
@@ -23,7 +27,7 @@ test-engines:            ## the tests on a real Kafka and a real Cassandra, star
 	@docker/engines/engines run $(MAKE) engine-tests; status=$$?; [ $$status -eq 3 ] || exit $$status
 
 engine-tests: tools
-	cargo test --locked -p app --test main -- e2e::moved e2e::outside e2e::patients e2e::recorded e2e::readme e2e::bad_messages e2e::secured e2e::schemas e2e::broker_token
+	cargo test --locked -p app --test main -- $(addprefix e2e::,$(ON_ENGINES))
 	cargo test --locked -p eventlog --features engine-tests --test homes -- kafka:: killed:: members:: moving registered:: secured:: standby::
 	cargo test --locked -p processors --features engine-tests --test succession
 	cargo test --locked -p projections --features engine-tests --test scylla --test views --test secured

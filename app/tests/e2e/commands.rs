@@ -8,7 +8,7 @@ use eventlog::{Clock, SystemClock};
 use schemas::time::Span;
 use serde_json::{Value, json};
 
-use super::house::{House, PATIENCE, ago, config, fajma, heart_rate, with_rule};
+use super::house::{House, PATIENCE, ago, config, config_alone, fajma, heart_rate, with_rule};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_verify_and_replay_work_beside_a_running_server_and_without_one() {
@@ -124,7 +124,7 @@ async fn a_simulation_gets_an_answer_to_everything_through_both_doors() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_says_in_one_line_why_it_does_not_start() {
-    let house = House::new().await;
+    let house = House::alone().await;
     let data = house.dir.path().display().to_string();
     let other = tempfile::tempdir().unwrap();
     let elsewhere = other.path().display().to_string();
@@ -199,7 +199,7 @@ async fn a_row_that_no_record_implies_is_found() {
     use projections::embedded::{EmbeddedViews, Options};
     use projections::store::{Change, ViewStore};
     use projections::view::Cell;
-    let house = House::new().await;
+    let house = House::alone().await;
     house.send(json!([heart_rate("p1", 70.0, ago(1))])).await;
     house
         .until("/v1/patients/p1/readings?metric=heart_rate", |a| {
@@ -207,7 +207,7 @@ async fn a_row_that_no_record_implies_is_found() {
         })
         .await;
     let dir = house.stop().await;
-    let there = config(dir.path());
+    let there = config_alone(dir.path());
     {
         let views = EmbeddedViews::open(&dir.path().join("views"), Options::default()).unwrap();
         let view = projections::views::ALL.iter().find(|v| v.name == "readings").unwrap();

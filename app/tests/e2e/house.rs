@@ -50,6 +50,13 @@ fn config_with(dir: &Path, engines: Vec<(&'static str, String, &'static str)>) -
     .unwrap()
 }
 
+/// Whether log and views are on real engines.
+pub(super) fn on_engines() -> bool {
+    ["FAJMA_TEST_KAFKA", "FAJMA_TEST_CQL"]
+        .iter()
+        .all(|name| std::env::var(name).is_ok())
+}
+
 /// Where log and views are, in places of this directory's own.
 fn engines(dir: &Path) -> Vec<(&'static str, String, &'static str)> {
     let (Ok(kafka), Ok(cql)) = (std::env::var("FAJMA_TEST_KAFKA"), std::env::var("FAJMA_TEST_CQL")) else {
@@ -174,15 +181,18 @@ impl House {
     }
 }
 
+/// The program, without variables of ours that are no options of it.
+pub(super) fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_fajma"));
+    for name in ["FAJMA_TOKEN", "FAJMA_TEST_KAFKA", "FAJMA_TEST_CQL"] {
+        program.env_remove(name);
+    }
+    program
+}
+
 /// Runs the program to its end: status, standard output, standard error.
 pub(super) fn fajma(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_fajma"))
-        .args(arguments)
-        .env_remove("FAJMA_TOKEN")
-        .env_remove("FAJMA_TEST_KAFKA")
-        .env_remove("FAJMA_TEST_CQL")
-        .output()
-        .unwrap();
+    let output = program().args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use app::client;
 use app::control::{Request, ask};
 use serde_json::{Value, json};
 
-use super::house::{House, config, fajma};
+use super::house::{House, config, fajma, program};
 
 fn import(file: &Path, more: &[&str]) -> (Option<i32>, Value) {
     let dir = file.parent().unwrap().to_str().unwrap();
@@ -105,7 +105,7 @@ async fn an_import_that_was_killed_is_run_again_whole() {
     }
     std::fs::write(&file, text).unwrap();
     let (path, dir) = (file.to_str().unwrap(), house.dir.path().to_str().unwrap());
-    let mut first = Command::new(env!("CARGO_BIN_EXE_fajma"))
+    let mut first = program()
         .args(["import", path, "--kind", "patients", "--data", dir])
         .stdout(Stdio::null())
         .spawn()

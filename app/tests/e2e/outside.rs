@@ -5,124 +5,18 @@ mod mosquitto;
 mod raw;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use app::client;
 use app::config::{Config, Sources};
 use eventlog::{Limit, Topic};
-use hyper::Method;
-use hyper::body::Bytes;
 use schemas::codec;
 use schemas::journal::Fact;
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
 
-use super::house::{PATIENCE, fajma};
-
-/// The program in a process of its own, which can be killed.
-struct Program {
-    child: Child,
-    http: String,
-    token: String,
-}
+use super::house::program;
+use super::program::Program;
 
 impl Program {
-    /// Starts `fajma ROLE` on a directory, with these variables, and waits until it says where it is.
-    fn start(role: &str, dir: &Path, variables: &[(&str, String)]) -> Self {
-        let data = dir.join(role).display().to_string();
-        let key = dir.join("token.key").display().to_string();
-        let (status, token, error) = fajma(&["token", "issue", "--role", "admin", "--key", &key]);
-        assert_eq!(status, Some(0), "{error}");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fajma"))
-            .args([
-                role,
-                "--json",
-                "--listen",
-                "127.0.0.1:0",
-                "--mqtt",
-                "127.0.0.1:0",
-                "--data",
-            ])
-            .arg(data)
-            .env_remove("FAJMA_TEST_KAFKA")
-            .env_remove("FAJMA_TEST_CQL")
-            .env("FAJMA_DATA_KEY", key)
-            .env("FAJMA_LOG_PARTITIONS", "2")
-            .env("FAJMA_SUPERVISOR_LONGEST_PAUSE", "1s")
-            .env(
-                "FAJMA_LOGGING_FILTER",
-                std::env::var("OUTSIDE_LOG").unwrap_or_else(|_| "off".to_owned()),
-            )
-            .envs(variables.iter().map(|(name, value)| (*name, value)))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let told: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{role} did not start: {e}: {line}"));
-        Self {
-            child,
-            http: told["http"].as_str().unwrap().to_owned(),
-            token: token.trim().to_owned(),
-        }
-    }
-
-    /// kill -9.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// SIGTERM, and waits until it has ended well.
-    async fn stop(mut self) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            assert!(Instant::now() < until, "it does not stop");
-            sleep(std::time::Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn ask(&self, path: &str) -> Value {
-        let asked = client::call(&self.http, Method::GET, path, &self.token, ("", Bytes::new()));
-        asked.await.map_or_else(Value::String, |(_, answer)| answer)
-    }
-
-    /// Asks until the answer is as it should be, for as long as anything still happens.
-    async fn until<T: PartialEq + std::fmt::Debug>(
-        &self,
-        what: &str,
-        ask: impl AsyncFn(&Self) -> T,
-        there: impl Fn(&T) -> bool,
-    ) -> T {
-        let (mut since, mut last) = (Instant::now(), None);
-        loop {
-            let now = ask(self).await;
-            if there(&now) {
-                return now;
-            }
-            if last.as_ref() != Some(&now) {
-                since = Instant::now();
-            }
-            assert!(
-                since.elapsed() < PATIENCE,
-                "{what}: {now:?}; {}",
-                self.ask("/readyz").await
-            );
-            last = Some(now);
-            sleep(std::time::Duration::from_millis(50)).await;
-        }
-    }
-
     /// How many readings of each patient there are, whatever has been said twice.
     async fn readings(&self, patients: &[String]) -> Vec<i64> {
         let mut counts = Vec::new();
@@ -176,13 +70,6 @@ impl Program {
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// How many readings stand in the journal of a stopped program, and how many different ones.
 async fn journal(dir: &Path) -> (usize, usize) {
     let flags = vec![
@@ -219,11 +106,9 @@ async fn journal(dir: &Path) -> (usize, usize) {
 
 /// Recomputes what the stopped program recorded.
 fn verify(dir: &Path, variables: &[(&str, String)]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_fajma"))
+    let output = program()
         .args(["verify", "--data"])
         .arg(dir.join("up"))
-        .env_remove("FAJMA_TEST_KAFKA")
-        .env_remove("FAJMA_TEST_CQL")
         .envs(variables.iter().map(|(name, value)| (*name, value)))
         .output()
         .unwrap();

@@ -4,8 +4,9 @@ use schemas::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
 use super::mosquitto::Mosquitto;
-use super::{Program, journal, verify};
+use super::{journal, verify};
 use crate::e2e::house::ago;
+use crate::e2e::program::Program;
 
 const PATIENTS: usize = 4;
 

@@ -11,7 +11,7 @@ use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::PATIENCE;
+use crate::e2e::house::PATIENCE;
 
 pub(super) struct Mosquitto {
     program: PathBuf,

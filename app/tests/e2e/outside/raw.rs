@@ -10,8 +10,9 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Program, journal, verify};
+use super::{journal, verify};
 use crate::e2e::house::prepare;
+use crate::e2e::program::Program;
 
 /// Where a record's MQTT topic stands, and the topic of Kafka.
 const SHAPES: [&str; 4] = ["key", "struct", "header", "value"];
