@@ -7,7 +7,7 @@ PROVE  := $(TARGET)/debug/fajma-killloop
 CRATES := schemas eventlog ingest processors projections api app benches
 
 # What of the end-to-end suite runs on real engines too: all that could differ there, and what needs them.
-ON_ENGINES := moved outside patients recorded readme bad_messages secured schemas broker_token assignments care \
+ON_ENGINES := moved outside::raw patients recorded readme::the_first bad_messages schemas broker_token assignments care \
   commands::policy commands::what_an_operator consultations importing merging orders roles stock_tools tokens
 
 up: build                ## everything in one process, with three simulated patients (UP="--data DIR" for your own flags)
