@@ -33,7 +33,7 @@ live() {
 
 live 5 >/dev/null
 # Ten sensors behind one gateway, a reading every five seconds each, for three days. A gateway is a machine of its own: here
-# it gets what the others leave.
+# it gets what the others leave. It stands still for longer than it waits for an answer, so it counts some as unanswered.
 nice -n 19 "$fajma" simulate --to "mqtt://$mqtt" --patients 10 --rate 2 --speed 1000000 --duration 72h --connections 1 \
   --batch 100 --scenario stable --prefix gateway >backlog.txt 2>&1 &
 backlog=$!
