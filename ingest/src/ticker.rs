@@ -168,7 +168,8 @@ impl Ticker {
     async fn look(&mut self, witnesses: std::ops::Range<Partition>) -> Result<(), LogError> {
         for partition in witnesses {
             let last = self.log.bounds(Topic::Journal, partition).await?.end - 1;
-            if self.clocks.offset(partition).is_none_or(|known| last > known)
+            // Of a partition that nothing is known of, the last record may be of any time.
+            if self.clocks.offset(partition).is_some_and(|known| last > known)
                 && let Some(appended_at) = self.appended_at(partition, last).await?
             {
                 // It was appended within the last second or so, which is well within what is allowed.

@@ -1,8 +1,8 @@
 //! A new version of a processor follows one that is killed (-9) or stands still with something unsaid, on a real broker.
 //! Needs one: `FAJMA_TEST_KAFKA=host:port`.
 //!
-//! The old version runs in a process of its own: this program again, which runs one test alone, the one that is ignored
-//! otherwise.
+//! The old version runs in a process of its own: this program again, told to run [`STAGE`] alone, which then is the old
+//! version and no test.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
@@ -33,8 +33,10 @@ use schemas::time::Span;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Tells this program, started again, which log to work on.
+/// Tells this program, started again, that it is the old version, and on which log.
 const LOG: &str = "FAJMA_TEST_OLD_VERSION";
+/// The test in whose place the old version runs.
+const STAGE: &str = "a_version_that_runs_hands_over_to_the_next_without_a_gap";
 const OLD: [Kind; 1] = [Kind::of::<Alerts>(Topic::Alerts)];
 const NEW: [Kind; 1] = [Kind::of::<Next<Alerts>>(Topic::Alerts)];
 /// Longer than anything here takes, on a machine that does a hundred other things.
@@ -61,21 +63,13 @@ async fn work(prefix: &str, kinds: &'static [Kind], stop: CancellationToken) {
     run_these(kinds, log, clock, options, stop).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the old version, in a process of its own"]
-async fn old_version() {
-    if let Ok(prefix) = std::env::var(LOG) {
-        work(&prefix, &OLD, CancellationToken::new()).await;
-    }
-}
-
 /// The old version's process.
 struct Old(Child);
 
 impl Old {
     fn start(prefix: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "old_version", "--ignored"]).env(LOG, prefix);
+        command.args(["--exact", STAGE]).env(LOG, prefix);
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
@@ -333,6 +327,9 @@ async fn a_version_that_stood_still_and_wakes_beside_the_next_contradicts_nobody
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_runs_hands_over_to_the_next_without_a_gap() {
+    if let Ok(prefix) = std::env::var(LOG) {
+        return work(&prefix, &OLD, CancellationToken::new()).await;
+    }
     let mut chance = Prng::new(7);
     let mut ward = Ward::new("running", 0).await;
     let old = Old::start(&ward.prefix);

@@ -2,9 +2,7 @@
 //! was killed in the middle of it and a backlog came late.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use app::client;
@@ -13,63 +11,26 @@ use schemas::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
 use super::house::{PATIENCE, ago, fajma};
+use super::program::Program;
 use super::recorded::{made_up, real};
 
-/// A server in a process of its own.
-struct Server {
-    child: Child,
-    http: String,
-    token: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+/// The program in a process of its own.
+struct Server(Program);
 
 impl Server {
-    fn start(data: &Path) -> Self {
-        let data = data.to_str().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fajma"))
-            .args([
-                "up",
-                "--json",
-                "--data",
-                data,
-                "--listen",
-                "127.0.0.1:0",
-                "--mqtt",
-                "127.0.0.1:0",
-            ])
-            .env("FAJMA_LOGGING_FILTER", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let told: Value = serde_json::from_str(&line).unwrap();
-        let (status, token, error) = fajma(&["token", "issue", "--role", "admin", "--data", data]);
-        assert_eq!(status, Some(0), "{error}");
-        Self {
-            child,
-            http: told["http"].as_str().unwrap().to_owned(),
-            token: token.trim().to_owned(),
-        }
+    fn start(dir: &Path) -> Self {
+        Self(Program::start("up", dir, &[]))
     }
 
     async fn post(&self, path: &str, body: &Value) -> Value {
-        let (status, answer) = client::post(&self.http, path, &self.token, body).await.unwrap();
+        let (status, answer) = client::post(&self.0.http, path, &self.0.token, body).await.unwrap();
         assert!(status < 300, "{path}: {status} {answer}");
         answer
     }
 
     async fn put(&self, path: &str, body: &Value) {
         let body = ("application/json", body.to_string().into());
-        let (status, answer) = client::call(&self.http, Method::PUT, path, &self.token, body)
+        let (status, answer) = client::call(&self.0.http, Method::PUT, path, &self.0.token, body)
             .await
             .unwrap();
         assert_eq!(status, 200, "{path}: {answer}");
@@ -78,7 +39,7 @@ impl Server {
     async fn until(&self, path: &str, there: impl Fn(&Value) -> bool) -> Value {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let answer = client::get(&self.http, path, &self.token)
+            let answer = client::get(&self.0.http, path, &self.0.token)
                 .await
                 .unwrap_or_else(Value::String);
             if there(&answer) {
@@ -281,8 +242,7 @@ impl Beside {
 
 async fn consultation(recording: &str, patient: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let server = Server::start(&data);
+    let server = Server::start(dir.path());
     server.put("/v1/patients/rec", &json!({})).await;
     server.until("/v1/patients/rec", |answer| answer["id"] == "rec").await;
     let sensors: BTreeSet<String> = rows(recording, patient, ago(0))
@@ -316,8 +276,8 @@ async fn consultation(recording: &str, patient: &str) {
     server.send(&live[..half]).await;
     beside.held(&server).await;
     // Killed with -9 in the middle of it, and started again.
-    drop(server);
-    let server = Server::start(&data);
+    server.0.kill();
+    let server = Server::start(dir.path());
     server.send(&live[half / 2..]).await;
     let end = rows.iter().map(|row| row.at).max().unwrap() + Span::millis(50);
     while ago(0) < end {
@@ -371,7 +331,8 @@ async fn consultation(recording: &str, patient: &str) {
     wanted.sort();
     assert_eq!(Found::read(anomalies), wanted);
     assert_eq!(found["anomalies_complete"], true);
-    drop(server);
+    server.0.kill();
+    let data = dir.path().join("up");
     let (status, told, error) = fajma(&["verify", "--data", data.to_str().unwrap()]);
     assert_eq!(status, Some(0), "{told}{error}");
 }

@@ -119,7 +119,8 @@ async fn timely(State(intake): State<Arc<Intake>>, request: Request, next: Next)
     let Some(why) = (request.method() == Method::POST).then(|| intake.hindrance()).flatten() else {
         return next.run(request).await;
     };
-    tracing::warn!(why, "nothing was taken");
+    // Readiness and the ticker's log say it once; senders come by the thousand.
+    tracing::debug!(why, "nothing was taken");
     metrics::hindered();
     match request.uri().path() {
         path if path.starts_with("/v3/") => Trouble::Clock.confluent(v3::JSON),

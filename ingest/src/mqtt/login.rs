@@ -163,7 +163,7 @@ async fn judge(door: &Arc<MqttDoor>, connect: Connect) -> Result<(Guest, Terms),
     }
     // By a wrong clock tokens are not good either.
     if let Some(why) = door.intake.hindrance() {
-        tracing::warn!(why, "nobody is let in");
+        tracing::debug!(why, "nobody is let in");
         return Err(Code::ServerUnavailable);
     }
     let token = connect

@@ -1,6 +1,6 @@
 //! A log in memory whose appends can be held back or made to fail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -33,6 +33,8 @@ pub(crate) struct MemoryLog {
     pub(crate) appended_at: AtomicI64,
     /// By how much the clocks of some partitions' leaders are ahead of it.
     pub(crate) leaders: Mutex<HashMap<Partition, Span>>,
+    /// Whose leaders do not answer who reads.
+    pub(crate) away: Mutex<HashSet<Partition>>,
     pub(crate) appends: AtomicUsize,
     /// The largest record of the journal that it takes.
     pub(crate) largest: AtomicUsize,
@@ -46,6 +48,7 @@ impl MemoryLog {
             error: Mutex::default(),
             appended_at: AtomicI64::new(NOW.0),
             leaders: Mutex::default(),
+            away: Mutex::default(),
             appends: AtomicUsize::new(0),
             largest: AtomicUsize::new(usize::MAX),
         })
@@ -128,6 +131,9 @@ impl EventLog for MemoryLog {
         from: Offset,
         limit: Limit,
     ) -> Result<Arc<Batch>, LogError> {
+        if self.away.lock().unwrap().contains(&partition) {
+            std::future::pending::<()>().await;
+        }
         let topics = self.topics.lock().unwrap();
         let entries = topics.get(&(topic, partition)).map_or(&[][..], Vec::as_slice);
         let read = entries

@@ -160,6 +160,20 @@ async fn one_broker_that_is_wrong_is_no_reason_and_one_that_is_wrong_as_we_are_n
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_old_record_of_a_broker_that_comes_back_says_nothing_of_the_time_now() {
+    let running = start();
+    running.log.away.lock().unwrap().extend([1, 2]);
+    running.clock.base.advance(Span::seconds(3));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    running.seconds(15).await;
+    running.log.away.lock().unwrap().clear();
+    running.seconds(5).await;
+    let ahead = running.apart().unwrap();
+    assert!((ahead - 3.0).abs() <= 1.0, "{ahead}");
+    running.shutdown.cancel();
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_taken_or_refused_by_a_clock_that_is_far_off_or_not_yet_compared() {
     for wrong in [Span::hours(1), Span::hours(-1)] {
         let running = start();

@@ -58,6 +58,12 @@ impl House {
         tokio::spawn(run_these(kinds, log, clock, options, shutdown))
     }
 
+    /// Tells what runs here to end, and waits until it has ended well.
+    async fn end(&self, running: tokio::task::JoinHandle<Result<(), RunError>>) {
+        self.shutdown.cancel();
+        running.await.unwrap().unwrap();
+    }
+
     async fn put(&self, partition: Partition, value: Bytes) -> Offset {
         let append = Append {
             partition,
@@ -153,8 +159,7 @@ async fn what_is_written_is_what_the_journal_implies_though_owners_crash_and_wri
         house.tell(0, &journal).await;
         let running = house.start(&ALL);
         house.until_at(0, journal.records.len() as i64).await;
-        house.shutdown.cancel();
-        running.await.unwrap().unwrap();
+        house.end(running).await;
         for kind in &ALL {
             let written = house.derived(kind.output, 0).await;
             let implied: Vec<Output> = conclusions(kind, &journal.records);
@@ -211,8 +216,7 @@ async fn a_processor_that_is_new_to_a_journal_is_activated_behind_what_is_there_
     later.tick(Span::seconds(10));
     house.tell(0, &later).await;
     house.until_at(0, end + later.records.len() as i64).await;
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    house.end(running).await;
     let said = house.derived(Topic::Consultations, 0).await;
     let counts: Vec<i64> = said
         .iter()
@@ -273,8 +277,7 @@ async fn a_record_that_cannot_be_read_stops_its_partition_until_an_operator_skip
         .until(|| state("alerts") == State::Running && board.snapshot()[&("alerts", 0)].position > bad)
         .await;
     house.until(|| board.snapshot()[&("alerts", 0)].lag == 0).await;
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    house.end(running).await;
     assert!(
         matches!(state("windows"), State::Stopped { .. }),
         "only the skipped one goes on"
@@ -332,8 +335,7 @@ async fn a_panic_stops_the_partition_at_its_record_with_everything_before_it_don
         None => false,
     };
     house.until(stopped).await;
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    house.end(running).await;
     assert_eq!(house.log.reached(Topic::Alerts, 0).await.unwrap().journal, bad);
 }
 
@@ -343,8 +345,7 @@ async fn time_is_told_every_second_in_every_partition() {
     house.options.tick = true;
     let running = house.start(&FRAGILE);
     tokio::time::sleep(Duration::from_millis(3_500)).await;
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    house.end(running).await;
     for partition in 0..2 {
         let batch = house
             .log

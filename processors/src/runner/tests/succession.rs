@@ -47,6 +47,13 @@ impl House {
         }
     }
 
+    async fn until_superseded(&self) {
+        let superseded = |status: &Status| status.state == State::Superseded;
+        let board = &self.options.board;
+        self.until(|| board.snapshot().get(&("alerts", 0)).is_some_and(superseded))
+            .await;
+    }
+
     /// Another process.
     fn beside(&self) -> Self {
         Self {
@@ -68,6 +75,15 @@ impl House {
         process.until_at(0, end).await;
         running.abort();
         assert!(running.await.unwrap_err().is_cancelled());
+    }
+
+    /// Three alarms, which the old version has said; and how many records that are.
+    async fn whose_old_version_was_killed() -> (Self, Offset) {
+        let house = Self::new(1, 1, Faults::default());
+        let journal = alarms(3);
+        house.tell(0, &journal).await;
+        house.run_and_kill(&OLD).await;
+        (house, journal.records.len() as i64)
     }
 
     /// What a version says of what is recorded, as if it had spoken all along.
@@ -183,8 +199,7 @@ async fn what_a_version_had_still_to_say_when_it_ended_is_said_by_the_next() {
     house.tell(0, &journal).await;
     let old = house.start(&OLD);
     house.until_at(0, n).await;
-    house.shutdown.cancel();
-    old.await.unwrap().unwrap();
+    house.end(old).await;
     // nobody runs while these two are recorded
     let mut unsaid = Journal::default();
     unsaid.alarm("p", "s", Span::seconds(50), AlarmCode::Fall);
@@ -195,8 +210,7 @@ async fn what_a_version_had_still_to_say_when_it_ended_is_said_by_the_next() {
         house.options.board = Board::default();
         let new = house.start(&NEW);
         house.until_at(0, n + 2).await;
-        house.shutdown.cancel();
-        new.await.unwrap().unwrap();
+        house.end(new).await;
     }
     let said = house.derived(Topic::Alerts, 0).await;
     let by = |version, at: usize| said[at].0.id == Derived::id_of("alerts", version, &said[at].0.origin);
@@ -215,17 +229,8 @@ async fn what_a_version_had_still_to_say_when_it_ended_is_said_by_the_next() {
     house.shutdown = CancellationToken::new();
     house.options.board = Board::default();
     let old = house.start(&OLD);
-    let board = house.options.board.clone();
-    house
-        .until(|| {
-            board
-                .snapshot()
-                .get(&("alerts", 0))
-                .is_some_and(|s| s.state == State::Superseded)
-        })
-        .await;
-    house.shutdown.cancel();
-    old.await.unwrap().unwrap();
+    house.until_superseded().await;
+    house.end(old).await;
     assert_eq!(house.derived(Topic::Alerts, 0).await.len(), 5);
 }
 
@@ -240,11 +245,7 @@ fn unsaid(count: i64) -> Journal {
 
 #[tokio::test(start_paused = true)]
 async fn among_many_processes_too_the_next_version_says_what_was_unsaid_and_it_is_decided_once() {
-    let house = House::new(1, 1, Faults::default());
-    let journal = alarms(3);
-    let n = journal.records.len() as i64;
-    house.tell(0, &journal).await;
-    house.run_and_kill(&OLD).await;
+    let (house, n) = House::whose_old_version_was_killed().await;
     house.tell(0, &unsaid(2)).await;
     // Two at once, one of which is killed as soon as something is said, and then another.
     let (one, other) = (house.beside(), house.beside());
@@ -265,20 +266,10 @@ async fn among_many_processes_too_the_next_version_says_what_was_unsaid_and_it_i
     // The old program, started once more, says nothing.
     let again = house.beside();
     let old_one = again.start(&OLD);
-    let board = again.options.board.clone();
-    let superseded = || {
-        board
-            .snapshot()
-            .get(&("alerts", 0))
-            .is_some_and(|s| s.state == State::Superseded)
-    };
-    again.until(superseded).await;
+    again.until_superseded().await;
     assert_eq!(house.spoke().await.0.len(), 6);
-    for process in [&house, &other, &again] {
-        process.shutdown.cancel();
-    }
-    for running in [second, third, old_one] {
-        running.await.unwrap().unwrap();
+    for (process, running) in [(&other, second), (&house, third), (&again, old_one)] {
+        process.end(running).await;
     }
 }
 
@@ -290,17 +281,12 @@ async fn a_version_that_ran_nowhere_leaves_everything_to_the_next() {
     let running = house.start(&NEW);
     house.until_at(0, journal.records.len() as i64 + 1).await;
     assert_eq!(house.spoke().await.0, [NEW_VERSION; 3]);
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    house.end(running).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_old_version_had_said_beyond_its_word_is_not_said_again() {
-    let house = House::new(1, 1, Faults::default());
-    let journal = alarms(3);
-    let n = journal.records.len() as i64;
-    house.tell(0, &journal).await;
-    house.run_and_kill(&OLD).await;
+    let (house, n) = House::whose_old_version_was_killed().await;
     house.tell(0, &unsaid(3)).await;
     // It was killed when two of three were written, and had not told yet that it had come further.
     let mut late = house.as_said_by(&OLD, n).await;
@@ -310,17 +296,12 @@ async fn what_the_old_version_had_said_beyond_its_word_is_not_said_again() {
     house.until_at(0, n + 4).await;
     let [old, new] = [OLD_VERSION, NEW_VERSION];
     assert_eq!(house.spoke().await.0, [old, old, old, old, old, new]);
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    house.end(running).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_old_version_that_wakes_is_heard_for_what_nobody_said_yet_and_passed_over_for_the_rest() {
-    let house = House::new(1, 1, Faults::default());
-    let journal = alarms(3);
-    let n = journal.records.len() as i64;
-    house.tell(0, &journal).await;
-    house.run_and_kill(&OLD).await;
+    let (house, n) = House::whose_old_version_was_killed().await;
     house.tell(0, &unsaid(3)).await;
     let late = house.as_said_by(&OLD, n).await;
     // It wakes when it is decided that the new one speaks from n on, and writes one before that one begins.
@@ -335,8 +316,7 @@ async fn an_old_version_that_wakes_is_heard_for_what_nobody_said_yet_and_passed_
     // It goes on writing: everybody passes over it.
     house.commit(&OLD, late[1..].to_vec(), n + 3).await;
     assert_eq!(house.spoke().await.0, [old, old, old, old, new, new]);
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    house.end(running).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,16 +331,14 @@ async fn whoever_has_computed_in_silence_beyond_where_it_should_speak_computes_a
     silent.options.standby = true;
     let running = silent.start(&NEW);
     silent.until_at(0, n).await;
-    silent.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    silent.end(running).await;
     let saved = house.log.claim(&NEW[0].place(), Topic::Alerts, 0).await.unwrap();
     assert_eq!((saved.position(), house.decided().await), (n, [].into()));
     house.decide(n - 3).await;
     let running = house.start(&NEW);
     house.until_at(0, n).await;
     assert_eq!(house.spoke().await.0, [NEW_VERSION; 3]);
-    house.shutdown.cancel();
-    running.await.unwrap().unwrap();
+    house.end(running).await;
 }
 
 #[tokio::test(start_paused = true)]
