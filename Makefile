@@ -6,6 +6,10 @@ FAJMA  := $(TARGET)/release/fajma
 PROVE  := $(TARGET)/debug/fajma-killloop
 CRATES := schemas eventlog ingest processors projections api app benches
 
+# Everything is built once, with the tests that need real engines: these stand in modules named engines. A crate asked for
+# by its name has other features of its dependencies, and builds them again.
+ALL := --workspace --locked --features eventlog/engine-tests,processors/engine-tests,projections/engine-tests
+
 # What of the end-to-end suite runs on real engines too: all that could differ there, and what needs them.
 ON_ENGINES := moved outside::raw patients recorded readme::the_first bad_messages schemas broker_token assignments care \
   commands::policy commands::what_an_operator consultations importing merging orders roles stock_tools tokens
@@ -20,17 +24,15 @@ build: tools             ## the release binary, at $(TARGET)/release/fajma
 	cargo build --release --locked -p app --bin fajma
 
 test: tools              ## every test, those on real engines as well where they can be had
-	cargo test --workspace --locked
+	cargo test $(ALL) -- --skip engines::
 	$(MAKE) test-engines
 
 test-engines:            ## the tests on a real Kafka and a real Cassandra, started for them; says so where they cannot be had
 	@docker/engines/engines run $(MAKE) engine-tests; status=$$?; [ $$status -eq 3 ] || exit $$status
 
 engine-tests: tools
-	cargo test --locked -p app --test main -- $(addprefix e2e::,$(ON_ENGINES))
-	cargo test --locked -p eventlog --features engine-tests --test homes -- kafka:: killed:: members:: moving registered:: secured:: standby::
-	cargo test --locked -p processors --features engine-tests --test succession
-	cargo test --locked -p projections --features engine-tests --test scylla --test views --test secured
+	cargo test $(ALL) --test main -- $(addprefix e2e::,$(ON_ENGINES))
+	cargo test $(ALL) --test homes --test simulation --test it -- engines:: views::
 
 engines:                 ## a real Kafka and a real Cassandra on loopback; prints their addresses
 	@docker/engines/engines up
@@ -41,7 +43,7 @@ engines-stop:            ## ends them
 lint: tools              ## format and clippy, where they are installed
 	@if cargo fmt --version >/dev/null 2>&1; then cargo fmt --all --check; \
 	 else echo "NOT RUN: cargo fmt (rustup component add rustfmt)"; fi
-	@if cargo clippy --version >/dev/null 2>&1; then cargo clippy --workspace --all-targets --locked -- -D warnings; \
+	@if cargo clippy --version >/dev/null 2>&1; then cargo clippy $(ALL) --all-targets -- -D warnings; \
 	 else echo "NOT RUN: cargo clippy (rustup component add clippy)"; fi
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
 	 else echo "NOT RUN: cargo deny (cargo install cargo-deny)"; fi
@@ -65,7 +67,7 @@ trial-connect: tools     ## Kafka Connect's real worker and Camel's engine into 
 	@docker/connect/trial $(TARGET)/debug/fajma; status=$$?; [ $$status -eq 3 ] || exit $$status
 
 sim: tools               ## simulated worlds with faults against a plain oracle (SEEDS=n; FAJMA_SEED=n replays one)
-	FAJMA_SEEDS=$(or $(SEEDS),1000) cargo test --locked -p processors --features conformance --test simulation -- --nocapture
+	FAJMA_SEEDS=$(or $(SEEDS),1000) cargo test $(ALL) --test simulation -- --nocapture --skip engines::
 
 simulate: build          ## simulated patients against a running server (SIM="--patients 100 --rate 500 --to http://…")
 	$(FAJMA) simulate $(or $(SIM),--patients 10 --rate 20 --to mqtt://127.0.0.1:1883)

@@ -9,6 +9,8 @@
 
 mod coverage;
 mod doctor;
+#[cfg(feature = "engine-tests")]
+mod engines;
 mod home;
 mod next;
 mod oracle;
@@ -35,7 +37,9 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn replay(seed: u64) -> String {
-    format!("replay it with: FAJMA_SEED={seed} cargo test -p processors --test simulation -- --nocapture agree")
+    format!(
+        "replay it with: FAJMA_SEED={seed} cargo test -p processors --features conformance --test simulation -- --nocapture agree"
+    )
 }
 
 /// Runs a seed; a panic is a failure like any other.

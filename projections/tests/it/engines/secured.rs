@@ -1,14 +1,10 @@
 //! A database that lets in nobody without TLS, a certificate and a password: Cassandra, started for it by
 //! `docker/engines/engines`, whose place is in `ENGINES_SCRIPT`.
-#![cfg(all(feature = "engine-tests", feature = "embedded"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod house;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use house::measured;
+use crate::house::measured;
 use projections::scylla::{Access, Login, Options, Replication, ScyllaViews, Tls, apply};
 use projections::store::{ViewError, ViewStore};
 use projections::{query, views};

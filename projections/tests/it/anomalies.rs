@@ -1,10 +1,6 @@
 //! What was out of order in a stretch of time, whatever came later.
-#![cfg(feature = "embedded")]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod house;
-
-use house::{Views, alert, alert_id, at, rejection};
+use crate::house::{Views, alert, alert_id, at, rejection};
 use projections::query::{self, Anomalies, Anomaly, Range};
 use schemas::derived::{Derived, Outcome};
 use schemas::facts::{AlertClass, AlertState, Severity};

@@ -1,8 +1,7 @@
 //! Facts of a small house, for tests.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses part of it")]
 
 #[cfg(feature = "engine-tests")]
-pub mod database;
+pub(crate) mod database;
 
 use std::sync::Arc;
 
@@ -21,21 +20,21 @@ use schemas::refused::{Code, Rejection};
 use schemas::time::{Span, Timestamp};
 use smol_str::{SmolStr, format_smolstr};
 
-pub const INCARNATION: EventId = EventId([9; 16]);
+pub(crate) const INCARNATION: EventId = EventId([9; 16]);
 
 /// 2026-01-05T08:00:00Z and so many seconds.
-pub fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::parse("2026-01-05T08:00:00Z").unwrap() + Span::seconds(seconds)
 }
 
 /// A folder of views that goes away with the test; with `FAJMA_TEST_CQL=host:port` a keyspace of that database.
-pub struct Views {
-    pub store: Arc<dyn ViewStore>,
+pub(crate) struct Views {
+    pub(crate) store: Arc<dyn ViewStore>,
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Views {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         #[cfg(feature = "engine-tests")]
         if std::env::var_os("FAJMA_TEST_CQL").is_some() {
             let (store, _folder) = (database::views().await as Arc<dyn ViewStore>, None);
@@ -44,7 +43,7 @@ impl Views {
         Self::embedded()
     }
 
-    pub fn embedded() -> Self {
+    pub(crate) fn embedded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
             store: EmbeddedViews::open(folder.path(), Options::default()).unwrap(),
@@ -52,19 +51,19 @@ impl Views {
         }
     }
 
-    pub async fn facts(&self, facts: &[Recorded]) {
+    pub(crate) async fn facts(&self, facts: &[Recorded]) {
         let mut changes = Vec::new();
         facts.iter().for_each(|fact| views::project_fact(fact, &mut changes));
         self.apply(&changes).await;
     }
 
-    pub async fn derived(&self, derived: &[Derived]) {
+    pub(crate) async fn derived(&self, derived: &[Derived]) {
         let mut changes = Vec::new();
         derived.iter().for_each(|d| views::project_derived(d, &mut changes));
         self.apply(&changes).await;
     }
 
-    pub async fn rejected(&self, rejections: &[Rejection]) {
+    pub(crate) async fn rejected(&self, rejections: &[Rejection]) {
         let mut changes = Vec::new();
         rejections
             .iter()
@@ -77,7 +76,7 @@ impl Views {
     }
 }
 
-pub fn envelope(key: &str, measured: Timestamp, received: Timestamp, fact: Fact) -> Envelope {
+pub(crate) fn envelope(key: &str, measured: Timestamp, received: Timestamp, fact: Fact) -> Envelope {
     let parts = format!("{key} {measured} {fact:?}");
     Envelope {
         id: EventId::of("test", &[parts.as_bytes()]),
@@ -91,7 +90,7 @@ pub fn envelope(key: &str, measured: Timestamp, received: Timestamp, fact: Fact)
     }
 }
 
-pub fn recorded(offset: i64, envelope: Envelope) -> Recorded {
+pub(crate) fn recorded(offset: i64, envelope: Envelope) -> Recorded {
     Recorded {
         offset,
         appended_at: envelope.received_at,
@@ -99,7 +98,7 @@ pub fn recorded(offset: i64, envelope: Envelope) -> Recorded {
     }
 }
 
-pub fn reading(sensor: &str, metric: Metric, value: f64) -> Reading {
+pub(crate) fn reading(sensor: &str, metric: Metric, value: f64) -> Reading {
     Reading {
         sensor_id: SensorId::new(sensor).unwrap(),
         metric,
@@ -116,7 +115,7 @@ pub fn reading(sensor: &str, metric: Metric, value: f64) -> Reading {
 }
 
 /// A reading of a patient, received when it was measured.
-pub fn measured(key: &str, sensor: &str, metric: Metric, second: i64, value: f64) -> Recorded {
+pub(crate) fn measured(key: &str, sensor: &str, metric: Metric, second: i64, value: f64) -> Recorded {
     recorded(
         second,
         envelope(
@@ -145,7 +144,7 @@ fn derived(key: &str, offset: i64, n: i32, outcome: Outcome) -> Derived {
     }
 }
 
-pub fn window(key: &str, size: WindowSize, start: Timestamp, revision: i32, count: i64, mean: f64) -> Derived {
+pub(crate) fn window(key: &str, size: WindowSize, start: Timestamp, revision: i32, count: i64, mean: f64) -> Derived {
     let window = WindowRevised {
         sensor_id: SensorId::new("s1").unwrap(),
         metric: Metric::HeartRate,
@@ -168,7 +167,7 @@ pub fn window(key: &str, size: WindowSize, start: Timestamp, revision: i32, coun
 }
 
 /// An alert of a patient that was raised at a second and changed at an offset.
-pub fn alert(key: &str, name: &str, raised: i64, offset: i64, state: AlertState, severity: Severity) -> Derived {
+pub(crate) fn alert(key: &str, name: &str, raised: i64, offset: i64, state: AlertState, severity: Severity) -> Derived {
     let change = match state {
         AlertState::Open => AlertChange::Raised,
         AlertState::Acknowledged => AlertChange::Acknowledged,
@@ -203,12 +202,12 @@ pub fn alert(key: &str, name: &str, raised: i64, offset: i64, state: AlertState,
     derived(key, offset, 0, Outcome::Alert(alert))
 }
 
-pub fn alert_id(name: &str) -> EventId {
+pub(crate) fn alert_id(name: &str) -> EventId {
     EventId::of("alert", &[name.as_bytes()])
 }
 
 /// A sensor as heard with a subject.
-pub fn device(key: &str, sensor: &str, offset: i64, heard: i64, liveness: Liveness) -> Derived {
+pub(crate) fn device(key: &str, sensor: &str, offset: i64, heard: i64, liveness: Liveness) -> Derived {
     let device = DeviceChanged {
         sensor_id: SensorId::new(sensor).unwrap(),
         liveness,
@@ -225,7 +224,7 @@ pub fn device(key: &str, sensor: &str, offset: i64, heard: i64, liveness: Livene
     derived(key, offset, 0, Outcome::Device(device))
 }
 
-pub fn rejection(second: i64, sensor: Option<&str>) -> Rejection {
+pub(crate) fn rejection(second: i64, sensor: Option<&str>) -> Rejection {
     Rejection {
         id: EventId::of("rejection", &[&second.to_be_bytes()]),
         received_at: at(second),

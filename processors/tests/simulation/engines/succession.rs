@@ -4,11 +4,6 @@
 //! The old version runs in a process of its own: this program again, told to run [`STAGE`] alone, which then is the old
 //! version and no test.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
-
-#[path = "simulation/next.rs"]
-mod next;
-
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,7 +14,6 @@ use eventlog::kafka::{self, Kafka};
 use eventlog::origin::Reader;
 use eventlog::prng::Prng;
 use eventlog::{Append, Clock, EventLog, Limit, Offset, SystemClock, Topic};
-use next::Next;
 use processors::alerts::Alerts;
 use processors::engine::erased::Kind;
 use processors::engine::replay::{Found, Recompute, Verify};
@@ -33,10 +27,12 @@ use schemas::time::Span;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::next::Next;
+
 /// Tells this program, started again, that it is the old version, and on which log.
 const LOG: &str = "FAJMA_TEST_OLD_VERSION";
 /// The test in whose place the old version runs.
-const STAGE: &str = "a_version_that_runs_hands_over_to_the_next_without_a_gap";
+const STAGE: &str = "engines::succession::a_version_that_runs_hands_over_to_the_next_without_a_gap";
 const OLD: [Kind; 1] = [Kind::of::<Alerts>(Topic::Alerts)];
 const NEW: [Kind; 1] = [Kind::of::<Next<Alerts>>(Topic::Alerts)];
 /// Longer than anything here takes, on a machine that does a hundred other things.

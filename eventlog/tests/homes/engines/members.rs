@@ -7,7 +7,7 @@ use std::time::Duration;
 use eventlog::LogError;
 use eventlog::kafka::{Kafka, Options, Share};
 
-use crate::kafka::{fresh, options};
+use super::kafka::{fresh, options};
 
 /// Six partitions, and nobody yet who works on them.
 async fn ward() -> Options {

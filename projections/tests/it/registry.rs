@@ -1,10 +1,6 @@
 //! Who is registered, given what was recorded: through the embedded home.
-#![cfg(feature = "embedded")]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod house;
-
-use house::{Views, at, device, envelope, measured, recorded};
+use crate::house::{Views, at, device, envelope, measured, recorded};
 use projections::query::{self, Paging};
 use schemas::facts::{Liveness, PatientMerged};
 use schemas::ids::{Key, PatientId, SensorId};

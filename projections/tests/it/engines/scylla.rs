@@ -1,8 +1,4 @@
 //! The home on ScyllaDB or Cassandra keeps what every home keeps. Needs a running database: `FAJMA_TEST_CQL=host:port`.
-#![cfg(all(feature = "engine-tests", feature = "conformance"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod house;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +15,8 @@ use schemas::journal::Fact;
 use schemas::metric::Metric;
 use schemas::refused::Code;
 
-use house::database::options;
-use house::{INCARNATION, alert, at, device, envelope, measured, recorded, rejection, window};
+use crate::house::database::options;
+use crate::house::{INCARNATION, alert, at, device, envelope, measured, recorded, rejection, window};
 
 struct Keyspace(Options);
 
@@ -139,7 +135,7 @@ fn tied() -> Vec<Change> {
 async fn both_homes_show_the_same_rows() {
     let folder = tempfile::tempdir().unwrap();
     let embedded = EmbeddedViews::open(folder.path(), projections::embedded::Options::default()).unwrap();
-    let database = house::database::views().await;
+    let database = crate::house::database::views().await;
     let changes = changes();
     let mut partitions = BTreeMap::new();
     for part in changes.chunks(97) {

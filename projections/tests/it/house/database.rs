@@ -9,7 +9,7 @@ use projections::scylla::{Options, Replication, ScyllaViews, apply};
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A keyspace of its own, not made yet.
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     let node = std::env::var("FAJMA_TEST_CQL").unwrap_or_else(|_| panic!("FAJMA_TEST_CQL=host:port of a database"));
     let n = MADE.fetch_add(1, Ordering::Relaxed);
     Options {
@@ -20,7 +20,7 @@ pub fn options() -> Options {
 }
 
 /// The views of the house, empty.
-pub async fn views() -> Arc<ScyllaViews> {
+pub(crate) async fn views() -> Arc<ScyllaViews> {
     let options = options();
     apply(&options, &Replication::Simple(1)).await.unwrap();
     ScyllaViews::open(options).await.unwrap()

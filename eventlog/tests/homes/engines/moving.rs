@@ -8,8 +8,8 @@ use eventlog::moving::{Arriving, Carriable, Counters, carry, hand_over};
 use eventlog::{Clock, EventLog, LogError, ManualClock, Standing, Topic};
 use schemas::time::Timestamp;
 
+use super::kafka::options as topics;
 use crate::harness::options;
-use crate::kafka::options as topics;
 use crate::moving::{FROM, TO, furnish, goes_on, moved, retained, same};
 
 fn clock(clock: &Arc<ManualClock>) -> Arc<dyn Clock> {

@@ -1,10 +1,6 @@
 //! Facts in, answers out, through the embedded home.
-#![cfg(feature = "embedded")]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod house;
-
-use house::{Views, alert, alert_id, at, device, envelope, measured, reading, recorded, rejection, window};
+use crate::house::{Views, alert, alert_id, at, device, envelope, measured, reading, recorded, rejection, window};
 use projections::query::{self, AlertFilter, Page, Paging, Range};
 use projections::store::ViewError;
 use schemas::facts::{
@@ -195,7 +191,7 @@ async fn of_a_reading_told_twice_as_of_one_moment_what_the_journal_has_last_is_s
         let mut facts = vec![again.clone()];
         facts[0].offset = 100;
         again.offset = 8_200;
-        again.envelope.cause = Some(house::INCARNATION);
+        again.envelope.cause = Some(crate::house::INCARNATION);
         facts.push(again);
         if turned {
             facts.reverse();

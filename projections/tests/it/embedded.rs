@@ -1,6 +1,4 @@
 //! The embedded home keeps what every home keeps, and what only it can be asked.
-#![cfg(all(feature = "embedded", feature = "conformance"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::Arc;
 

@@ -1,17 +1,13 @@
 //! Views follow a real log.
-#![cfg(feature = "embedded")]
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod house;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::house::{alert, alert_id, at, measured, rejection};
 use bytes::Bytes;
 use eventlog::embedded::{Embedded, Options as LogOptions};
 use eventlog::{Append, EventLog, ManualClock, Output, Partition, Topic, Work};
-use house::{alert, alert_id, at, measured, rejection};
 use projections::embedded::{EmbeddedViews, Options, rebuild};
 use projections::query;
 use projections::runner::{self, RunError};
