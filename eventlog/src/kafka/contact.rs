@@ -170,7 +170,7 @@ pub(super) fn first<T>(
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        while reader.poll(ECHO).is_some() {}
+        hear(reader);
         match reader.context().last() {
             Some(trouble) if trouble.refused || left <= PIECE => {
                 let what = trouble.what;
@@ -181,6 +181,12 @@ pub(super) fn first<T>(
             _ => {}
         }
     }
+}
+
+/// Takes in what is told after a question has failed. Whoever is thrown out at once is told of it without a pause, for ever.
+fn hear(reader: &Reader) {
+    let until = Instant::now() + ECHO;
+    while reader.poll(until.saturating_duration_since(Instant::now())).is_some() && Instant::now() < until {}
 }
 
 /// Whether a client that reads goes on by itself: its token is just being renewed.

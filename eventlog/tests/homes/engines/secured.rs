@@ -245,7 +245,9 @@ async fn whoever_is_not_let_in_hears_why_and_what_to_look_at() {
             "log.token_file",
         ),
     ] {
-        let refused = Kafka::open(options).await.expect_err(what).to_string();
+        let opening = tokio::time::timeout(Duration::from_secs(60), Kafka::open(options)).await;
+        let opened = opening.unwrap_or_else(|_| panic!("{what}: nothing is said"));
+        let refused = opened.expect_err(what).to_string();
         assert!(refused.contains(words), "{what}: {refused}");
         for secret in ["wrong", ended.as_str()] {
             assert!(!refused.contains(&format!("={secret}")), "{refused}");
