@@ -1,7 +1,8 @@
 //! The newest records of a partition in memory, cut so that readers who keep up share the same batches.
 //!
-//! Each group commit leaves a chunk. What nobody has read yet is joined when the first reader comes, and then handed
-//! to everyone who asks from the same offset: decoded once. A reader far behind many small chunks gets them joined.
+//! What becomes readable at once is a chunk. What nobody has read yet is joined when the first reader comes, and then
+//! handed to everyone who asks from the same offset: decoded once. A reader far behind many small chunks gets them joined,
+//! so that one who pauses after each is not left behind by them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,26 +27,31 @@ pub(crate) fn cost(entries: &[Entry]) -> usize {
 #[derive(Debug)]
 struct Chunk {
     base: Offset,
+    next: Offset,
     batch: Arc<Batch>,
     cost: usize,
     /// Somebody has it: joining it with what follows would have it decoded again.
     read: bool,
 }
 
-/// The tail of one partition: consecutive chunks, the newest last.
+/// The newest records of one partition: chunks in their order, the newest last.
 #[derive(Debug)]
-pub(crate) struct Tail {
+pub(crate) struct Chunks {
     topic: Topic,
     partition: Partition,
+    /// Everything from here on is in memory; nothing is known where it is `None`.
+    start: Option<Offset>,
     chunks: VecDeque<Chunk>,
     evicted: usize,
 }
 
-impl Tail {
-    pub(crate) const fn new(topic: Topic, partition: Partition) -> Self {
+impl Chunks {
+    /// None yet; `start`: what will come begins there, if not with the first chunk.
+    pub(crate) const fn new(topic: Topic, partition: Partition, start: Option<Offset>) -> Self {
         Self {
             topic,
             partition,
+            start,
             chunks: VecDeque::new(),
             evicted: 0,
         }
@@ -55,16 +61,23 @@ impl Tail {
         Arc::new(Batch::new(self.topic, self.partition, entries))
     }
 
-    /// Adds what has just become durable.
-    pub(crate) fn push(&mut self, base: Offset, entries: Vec<Entry>) {
-        let cost = cost(&entries);
-        let batch = self.batch(entries);
-        self.chunks.push_back(Chunk {
-            base,
-            batch,
+    fn chunk(&self, entries: Vec<Entry>, cost: usize) -> Option<Chunk> {
+        Some(Chunk {
+            base: entries.first()?.offset,
+            next: entries.last()?.offset + 1,
+            batch: self.batch(entries),
             cost,
             read: false,
-        });
+        })
+    }
+
+    /// Adds what has just become readable.
+    pub(crate) fn push(&mut self, entries: Vec<Entry>) {
+        let cost = cost(&entries);
+        if let Some(chunk) = self.chunk(entries, cost) {
+            self.start.get_or_insert(chunk.base);
+            self.chunks.push_back(chunk);
+        }
     }
 
     /// Lets go of the oldest chunks worth `cost`, sooner or later.
@@ -72,26 +85,29 @@ impl Tail {
         self.evicted += cost;
         while let Some(front) = self.chunks.front().filter(|chunk| chunk.cost <= self.evicted) {
             self.evicted -= front.cost;
+            self.start = Some(front.next);
             self.chunks.pop_front();
         }
     }
 
-    /// Records from `from` on; `None` where they are not in memory.
+    /// Whether records from `from` on would be in memory, whether there are any yet or not.
+    pub(crate) fn holds(&self, from: Offset) -> bool {
+        self.start.is_some_and(|start| start <= from)
+    }
+
+    /// Records from `from` on; `None` where they are not in memory, or there are none yet.
     pub(crate) fn read(&mut self, from: Offset, limit: Limit) -> Option<Arc<Batch>> {
-        let at = self.chunks.partition_point(|chunk| chunk.base <= from).checked_sub(1)?;
-        if self.chunks[at].base == from {
+        if !self.holds(from) {
+            return None;
+        }
+        let at = self.chunks.partition_point(|chunk| chunk.next <= from);
+        if self.chunks.get(at)?.base >= from {
             self.join(at);
         }
-        let chunk = &mut self.chunks[at];
-        let skipped = usize::try_from(from - chunk.base).ok()?;
-        let entries = chunk.batch.entries().get(skipped..).filter(|rest| !rest.is_empty())?;
-        let taken = fitting(entries, limit);
-        if skipped == 0 && taken == entries.len() {
-            chunk.read = true;
-            return Some(Arc::clone(&chunk.batch));
-        }
-        let part = entries[..taken].to_vec();
-        Some(self.batch(part))
+        let chunk = self.chunks.get_mut(at)?;
+        let part = cut(&chunk.batch, from, limit);
+        chunk.read |= Arc::ptr_eq(&part, &chunk.batch);
+        Some(part)
     }
 
     /// Joins the chunk at `at` with those that follow.
@@ -111,24 +127,27 @@ impl Tail {
         if until - at < 2 {
             return;
         }
-        let base = self.chunks[at].base;
         let mut entries = Vec::with_capacity(records);
         let mut cost = 0;
         for chunk in self.chunks.drain(at..until) {
             entries.extend_from_slice(chunk.batch.entries());
             cost += chunk.cost;
         }
-        let batch = self.batch(entries);
-        self.chunks.insert(
-            at,
-            Chunk {
-                base,
-                batch,
-                cost,
-                read: false,
-            },
-        );
+        if let Some(joined) = self.chunk(entries, cost) {
+            self.chunks.insert(at, joined);
+        }
     }
+}
+
+/// The part of a batch that begins at `from`, within a limit; the batch itself where that is all of it.
+pub(crate) fn cut(batch: &Arc<Batch>, from: Offset, limit: Limit) -> Arc<Batch> {
+    let entries = batch.entries();
+    let rest = &entries[entries.partition_point(|entry| entry.offset < from)..];
+    let taken = fitting(rest, limit);
+    if taken == entries.len() {
+        return Arc::clone(batch);
+    }
+    Arc::new(Batch::new(batch.topic(), batch.partition(), rest[..taken].to_vec()))
 }
 
 /// How many of `entries` fit into `limit`: at least one.
@@ -159,10 +178,10 @@ mod tests {
             .collect()
     }
 
-    fn tail(chunks: &[(Offset, Offset)]) -> Tail {
-        let mut tail = Tail::new(Topic::Journal, 0);
+    fn tail(chunks: &[(Offset, Offset)]) -> Chunks {
+        let mut tail = Chunks::new(Topic::Journal, 0, None);
         for (from, until) in chunks {
-            tail.push(*from, entries(*from..*until));
+            tail.push(entries(*from..*until));
         }
         tail
     }
@@ -176,7 +195,7 @@ mod tests {
         let mut tail = tail(&[(0, 2), (2, 3), (3, 5)]);
         let first = tail.read(0, Limit::default()).unwrap();
         assert_eq!(offsets(&first), [0, 1, 2, 3, 4]);
-        tail.push(5, entries(5..6));
+        tail.push(entries(5..6));
         assert!(Arc::ptr_eq(&first, &tail.read(0, Limit::default()).unwrap()));
         assert_eq!(offsets(&tail.read(5, Limit::default()).unwrap()), [5]);
     }
@@ -185,7 +204,7 @@ mod tests {
     fn a_reader_far_behind_gets_small_chunks_joined() {
         let mut tail = tail(&[]);
         for offset in 0..20 {
-            tail.push(offset, entries(offset..offset + 1));
+            tail.push(entries(offset..offset + 1));
             tail.read(offset, Limit::default()).unwrap();
         }
         assert_eq!(offsets(&tail.read(15, Limit::default()).unwrap()), [15]);
@@ -210,5 +229,17 @@ mod tests {
         assert!(tail.read(1, Limit::default()).is_none());
         assert!(tail.read(4, Limit::default()).is_none());
         assert_eq!(offsets(&tail.read(2, Limit::default()).unwrap()), [2, 3]);
+    }
+
+    #[test]
+    fn a_log_with_gaps_is_read_across_them() {
+        let mut tail = Chunks::new(Topic::Control, 0, Some(3));
+        assert!(tail.holds(3) && !tail.holds(2));
+        for offsets in [5..7, 9..10, 12..13] {
+            tail.push(entries(offsets));
+        }
+        assert_eq!(offsets(&tail.read(3, Limit::default()).unwrap()), [5, 6, 9, 12]);
+        assert_eq!(offsets(&tail.read(8, Limit::default()).unwrap()), [9, 12]);
+        assert!(tail.read(13, Limit::default()).is_none() && tail.holds(13));
     }
 }

@@ -5,6 +5,8 @@
 
 mod batch;
 pub mod check;
+#[cfg(any(feature = "embedded", feature = "conformance", feature = "kafka"))]
+mod chunks;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -253,7 +253,7 @@ impl Log {
         Ok(Some(eventlog::kafka::Options {
             partitions: self.partitions,
             max_record_bytes: self.record.bytes(),
-            tail_bytes: self.cache.bytes() / 16,
+            tail_bytes: self.cache.bytes() / 4,
             history_bytes: self.cache.bytes(),
             access: brokers::access(self)?,
             instance: brokers::instance(&self.instance)?,

@@ -25,7 +25,6 @@ mod standing;
 mod storage;
 #[cfg(feature = "embedded")]
 mod store;
-mod tail;
 mod workspace;
 mod writer;
 

@@ -8,7 +8,7 @@ use super::block::{self, Block};
 use super::queue::closed;
 use super::shared::{Log, Shared};
 use super::storage::{Direction, Space};
-use super::tail::fitting;
+use crate::chunks::fitting;
 use crate::{Batch, Limit, LogError, Offset, Partition, Topic};
 
 /// Does what waits for a disk where it holds up nobody else.

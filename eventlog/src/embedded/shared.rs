@@ -12,8 +12,8 @@ use super::block::{self, Block};
 use super::queue::{Queue, Request};
 use super::rows::{self, OutputEnd, Position};
 use super::storage::{Change, Direction, Space, Storage};
-use super::tail::Tail;
 use super::{Options, standing};
+use crate::chunks::Chunks;
 use crate::{Bounds, Clock, Layout, LogError, Offset, Partition, Reached, Standing, Topic};
 
 /// What readers see of a partition.
@@ -27,19 +27,19 @@ pub(super) struct View {
 pub(super) struct Log {
     pub(super) topic: Topic,
     pub(super) partition: Partition,
-    tail: Mutex<Tail>,
+    tail: Mutex<Chunks>,
     reached: Mutex<Reached>,
     pub(super) view: watch::Sender<View>,
 }
 
 impl Log {
-    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
+    pub(super) fn tail(&self) -> MutexGuard<'_, Chunks> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tail, where nobody holds it.
     #[cfg(test)]
-    pub(super) fn try_tail(&self) -> Option<MutexGuard<'_, Tail>> {
+    pub(super) fn try_tail(&self) -> Option<MutexGuard<'_, Chunks>> {
         self.tail.try_lock().ok()
     }
 
@@ -278,7 +278,7 @@ fn open(storage: &dyn Storage, topic: Topic, partition: Partition) -> Result<(Lo
     let log = Log {
         topic,
         partition,
-        tail: Mutex::new(Tail::new(topic, partition)),
+        tail: Mutex::new(Chunks::new(topic, partition, None)),
         reached: Mutex::new(Reached { journal: 0, end: 0 }),
         view,
     };

@@ -334,10 +334,10 @@ impl Writer {
         for (slot, block) in blocks {
             let log = &self.shared.logs[slot];
             let end = block.end();
-            let cost = super::tail::cost(&block.entries);
+            let cost = crate::chunks::cost(&block.entries);
             // Under one lock: whoever is given these records may go on from their end, however soon.
             let mut tail = log.tail();
-            tail.push(block.base, block.entries);
+            tail.push(block.entries);
             log.show(end);
             drop(tail);
             self.kept.push_back((slot, cost));

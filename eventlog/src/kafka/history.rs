@@ -13,8 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::contact::{self, Reader};
-use super::tail::{cut, entry, size};
+use super::tail::entry;
 use super::{Options, blocking, failed, is_of_one_broker};
+use crate::chunks::cut;
 use crate::{Batch, Entry, Limit, LogError, Offset, Partition, Topic};
 
 /// Clients that read at once: more would only divide the same brokers' work.
@@ -81,6 +82,10 @@ impl Kept {
 
 fn bytes(piece: &Batch) -> usize {
     piece.entries().iter().map(size).sum()
+}
+
+fn size(entry: &Entry) -> usize {
+    entry.key.len() + entry.value.len()
 }
 
 impl History {

@@ -26,7 +26,7 @@ pub struct Options {
     pub append_timeout: Duration,
     /// How long a commit may wait; then its place is to be claimed again.
     pub commit_timeout: Duration,
-    /// Bytes of the newest records that are kept for each partition that is followed.
+    /// Bytes of memory for the newest records of each partition that is followed, decoded.
     pub tail_bytes: usize,
     /// Bytes of older records that are kept for the next who reads them.
     pub history_bytes: usize,
@@ -51,7 +51,7 @@ impl Default for Options {
             timeout: Duration::from_secs(10),
             append_timeout: Duration::from_secs(30),
             commit_timeout: Duration::from_secs(60),
-            tail_bytes: 8 << 20,
+            tail_bytes: 32 << 20,
             history_bytes: 64 << 20,
             silent_after: Duration::from_secs(7 * 24 * 3600),
             access: Access::default(),

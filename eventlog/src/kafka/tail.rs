@@ -1,6 +1,6 @@
 //! The newest records of every partition that somebody follows: fetched once, by one client, for all who read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,7 @@ use super::contact::{self, Reader};
 use super::frames::SCHEMA;
 use super::produce::APPENDED_AT;
 use super::{Options, frames};
+use crate::chunks::{Chunks, cost};
 use crate::{Batch, Bounds, Entry, Limit, LogError, Offset, Partition, Topic};
 
 /// How long the client waits for records before it looks for partitions to be followed.
@@ -53,32 +54,11 @@ fn carried(message: &BorrowedMessage<'_>) -> Option<Timestamp> {
     digits.parse().ok().map(Timestamp)
 }
 
-pub(super) fn size(entry: &Entry) -> usize {
-    entry.key.len() + entry.value.len()
-}
-
-/// The part of a batch that begins at `from`, within a limit; the batch itself where that is all of it.
-pub(super) fn cut(batch: &Arc<Batch>, from: Offset, limit: Limit) -> Arc<Batch> {
-    let entries = batch.entries();
-    let first = entries.partition_point(|entry| entry.offset < from);
-    let mut bytes = 0;
-    let within = entries[first..].iter().enumerate().take_while(|(n, entry)| {
-        bytes += size(entry);
-        *n == 0 || (*n < limit.records && bytes <= limit.bytes)
-    });
-    let taken = within.count();
-    if taken == entries.len() {
-        return Arc::clone(batch);
-    }
-    let part = entries[first..first + taken].to_vec();
-    Arc::new(Batch::new(batch.topic(), batch.partition(), part))
-}
-
 /// One partition.
 #[derive(Debug)]
 pub(super) struct Tail {
     at: At,
-    stretch: Mutex<Stretch>,
+    newest: Mutex<Newest>,
     end: watch::Sender<Offset>,
     /// One past the last record that this process has appended here: it is there, though it may not have come back yet.
     appended: AtomicI64,
@@ -87,21 +67,19 @@ pub(super) struct Tail {
 }
 
 #[derive(Debug)]
-struct Stretch {
-    /// Records from here on are in memory.
-    start: Offset,
-    pieces: VecDeque<Arc<Batch>>,
-    bytes: usize,
+struct Newest {
+    chunks: Chunks,
+    /// What they cost in memory.
+    cost: usize,
 }
 
 impl Tail {
     fn new(at: At, bounds: Bounds) -> Self {
         Self {
             at,
-            stretch: Mutex::new(Stretch {
-                start: bounds.end,
-                pieces: VecDeque::new(),
-                bytes: 0,
+            newest: Mutex::new(Newest {
+                chunks: Chunks::new(at.0, at.1, Some(bounds.end)),
+                cost: 0,
             }),
             end: watch::channel(bounds.end).0,
             appended: AtomicI64::new(0),
@@ -109,25 +87,21 @@ impl Tail {
         }
     }
 
-    fn stretch(&self) -> MutexGuard<'_, Stretch> {
-        self.stretch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn newest(&self) -> MutexGuard<'_, Newest> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes in what has come; what is older goes where all costs more than `limit`.
     fn take(&self, entries: Vec<Entry>, limit: usize) {
         let Some(last) = entries.last().map(|entry| entry.offset) else {
             return;
         };
-        let mut stretch = self.stretch();
-        stretch.bytes += entries.iter().map(size).sum::<usize>();
-        stretch
-            .pieces
-            .push_back(Arc::new(Batch::new(self.at.0, self.at.1, entries)));
-        while stretch.bytes > limit && stretch.pieces.len() > 1 {
-            if let Some(old) = stretch.pieces.pop_front() {
-                stretch.bytes -= old.entries().iter().map(size).sum::<usize>();
-                stretch.start = old.next().unwrap_or(stretch.start);
-            }
-        }
+        let mut newest = self.newest();
+        newest.cost += cost(&entries);
+        newest.chunks.push(entries);
+        let over = newest.cost.saturating_sub(limit);
+        newest.chunks.evict(over);
+        newest.cost -= over;
         // Under the lock: whoever is given these records may go on from their end, however soon.
         self.end.send_replace(last + 1);
     }
@@ -171,14 +145,11 @@ impl Tail {
                 )));
             }
         }
-        let stretch = self.stretch();
-        if from < stretch.start {
+        let mut newest = self.newest();
+        if !newest.chunks.holds(from) {
             return Ok(None);
         }
-        let at = stretch
-            .pieces
-            .partition_point(|piece| piece.next().is_some_and(|next| next <= from));
-        let found = stretch.pieces.get(at).map(|piece| cut(piece, from, limit));
+        let found = newest.chunks.read(from, limit);
         Ok(Some(found.unwrap_or_else(|| {
             Arc::new(Batch::new(self.at.0, self.at.1, Vec::new()))
         })))
@@ -292,8 +263,8 @@ fn burst(shared: &Shared, consumer: &Reader) {
                 }
                 (patience, records) = (Duration::ZERO, records + 1);
             }
-            // What is wrong was told by the client, with its reason.
-            Some(Err(_)) => {}
+            // What is wrong was told by the client, with its reason, and may be told without a pause.
+            Some(Err(_)) => patience = Duration::ZERO,
         }
     }
     for (at, entries) in come {
@@ -327,26 +298,15 @@ mod tests {
     async fn what_has_just_come_is_in_memory_and_older_records_make_room() {
         let tail = Tail::new((Topic::Journal, 0), Bounds { start: 0, end: 5 });
         for offsets in [5..8, 8..10, 10..14] {
-            tail.take(piece(offsets), 60);
+            tail.take(piece(offsets), cost(&piece(8..14)));
         }
-        let read = async |from| {
-            tail.read(
-                from,
-                Limit {
-                    records: 3,
-                    bytes: 1000,
-                },
-                POLL,
-            )
-            .await
-            .unwrap_or_default()
-        };
+        let read = async |from| tail.read(from, Limit::default(), POLL).await.unwrap_or_default();
         let offsets = |batch: Option<Arc<Batch>>| {
             batch.map(|batch| batch.entries().iter().map(|entry| entry.offset).collect::<Vec<_>>())
         };
         assert_eq!(offsets(read(7).await), None, "gone from memory");
-        assert_eq!(offsets(read(8).await), Some(vec![8, 9]));
-        assert_eq!(offsets(read(10).await), Some(vec![10, 11, 12]));
+        assert_eq!(offsets(read(8).await), Some((8..14).collect()));
+        assert_eq!(offsets(read(10).await), Some((10..14).collect()));
         assert_eq!(offsets(read(14).await), Some(vec![]));
         let (one, two) = (read(8).await, read(8).await);
         assert!(

@@ -12,6 +12,7 @@ pub(crate) struct Next<P>(P);
 impl<P: Processor> Processor for Next<P> {
     const NAME: &'static str = P::NAME;
     const VERSION: u16 = P::VERSION + 1;
+    const URGENT: bool = P::URGENT;
     const REPEATS: bool = P::REPEATS;
     const RHYTHM: bool = P::RHYTHM;
     const BUCKETS: &'static [(char, Span)] = P::BUCKETS;

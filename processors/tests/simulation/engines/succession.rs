@@ -124,6 +124,16 @@ impl Ward {
         }
     }
 
+    /// Alarms, until it is decided from where the new version speaks.
+    async fn alarms_until_decided(&mut self, chance: &mut Prng) {
+        let deciding = async {
+            while !self.decided().await {
+                self.alarms(5, chance).await;
+            }
+        };
+        tokio::time::timeout(LONG, deciding).await.unwrap();
+    }
+
     /// A process with the new version.
     fn new_version(&self) -> (JoinHandle<()>, CancellationToken) {
         let (prefix, stop) = (self.prefix.clone(), CancellationToken::new());
@@ -332,9 +342,7 @@ async fn a_version_that_runs_hands_over_to_the_next_without_a_gap() {
     ward.alarms(50, &mut chance).await;
     ward.begun().await;
     let running = vec![ward.new_version()];
-    while !ward.decided().await {
-        ward.alarms(5, &mut chance).await;
-    }
+    ward.alarms_until_decided(&mut chance).await;
     ward.alarms(50, &mut chance).await;
     assert!(ward.check().await >= 50);
     // Nothing was said in its place.
