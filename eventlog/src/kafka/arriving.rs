@@ -143,7 +143,7 @@ async fn empty(options: &Options, there: Vec<(String, i32)>) -> Result<(), LogEr
         let client = contact::reader(&options, options.consumer())?;
         for (name, partitions) in there.into_iter().filter(|(name, _)| *name != options.progress()) {
             for partition in 0..Partition::try_from(partitions).unwrap_or(Partition::MAX) {
-                let (_, end) = watermarks(&client, &name, partition, options.timeout).map_err(|e| failed(&e))?;
+                let (_, end) = watermarks(&client, &name, partition, options.failover).map_err(|e| failed(&e))?;
                 if end > 0 {
                     return Err(LogError::Elsewhere(format!(
                         "there is a log already: {name} is not empty"

@@ -135,7 +135,7 @@ impl History {
         let closed = |_| LogError::Unavailable("the log is closed".to_owned());
         let _free = self.free.acquire().await.map_err(closed)?;
         let mut client = self.client(at, from)?;
-        let (name, patience) = (self.options.topic(at.0), self.options.timeout);
+        let (name, patience) = (self.options.topic(at.0), self.options.failover);
         let idle = self.idle();
         let (client, read) = blocking(move || {
             // Letting go of a client may take a moment.

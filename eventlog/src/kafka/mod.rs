@@ -167,7 +167,7 @@ impl Inner {
 
     /// What can be read, as the partition's leader says.
     async fn watermarks(&self, topic: Topic, partition: Partition) -> Result<Bounds, LogError> {
-        let (name, timeout) = (self.options.topic(topic), self.options.timeout);
+        let (name, timeout) = (self.options.topic(topic), self.options.failover);
         let (start, end) = self
             .ask(move |asking| watermarks(asking, &name, partition, timeout))
             .await?;
@@ -263,7 +263,7 @@ impl EventLog for Kafka {
         limit: Limit,
     ) -> Result<Arc<Batch>, LogError> {
         let tail = self.0.tail_with(topic, partition, from).await?;
-        match tail.read(from, limit, self.0.options.timeout).await? {
+        match tail.read(from, limit, self.0.options.failover).await? {
             Some(batch) => Ok(batch),
             None => self.0.history.read(topic, partition, from, limit).await,
         }
@@ -290,7 +290,7 @@ impl EventLog for Kafka {
 
     async fn offset_at(&self, topic: Topic, partition: Partition, at: Timestamp) -> Result<Offset, LogError> {
         self.0.layout.check(topic, partition)?;
-        let (name, timeout) = (self.0.options.topic(topic), self.0.options.timeout);
+        let (name, timeout) = (self.0.options.topic(topic), self.0.options.failover);
         // Kafka counts milliseconds.
         let millis = at.0.div_euclid(1000) + i64::from(at.0.rem_euclid(1000) > 0);
         let found = self

@@ -20,8 +20,11 @@ pub struct Options {
     pub replication: u8,
     /// The largest record, key and value together.
     pub max_record_bytes: usize,
-    /// How long a question to the brokers may take.
+    /// How long a question to the brokers may take, where any of them can answer it.
     pub timeout: Duration,
+    /// How long a partition may be without a leader, and nobody is told: brokers wait some seconds for one that is gone (9
+    /// unless they are told otherwise) before they choose.
+    pub failover: Duration,
     /// How long an append may wait for its acknowledgement; then it may or may not be there.
     pub append_timeout: Duration,
     /// How long a commit may wait; then its place is to be claimed again.
@@ -49,6 +52,7 @@ impl Default for Options {
             replication: 1,
             max_record_bytes: 1_000_000,
             timeout: Duration::from_secs(10),
+            failover: Duration::from_secs(30),
             append_timeout: Duration::from_secs(30),
             commit_timeout: Duration::from_secs(60),
             tail_bytes: 32 << 20,

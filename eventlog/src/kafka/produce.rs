@@ -1,16 +1,24 @@
 //! Sending, and waiting until the brokers have it.
+//!
+//! Where messages wait in the client behind others of their partition that are under way, its thread looks without a pause
+//! whether they may go, with all of a core: a millisecond at a time as a rule, half a minute where a copy is gone and
+//! everybody waits for it to be given up. So they wait here, and go together once those before them have landed.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use rdkafka::ClientConfig;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use schemas::time::Timestamp;
+use smol_str::SmolStr;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::access::Access;
 use super::contact::Contact;
@@ -20,6 +28,8 @@ use crate::{LogError, Offset, Partition};
 
 /// How long to wait before what did not fit into the client's queue is tried again.
 const FULL: Duration = Duration::from_millis(2);
+/// So long after the first, messages join those that are about to leave: a little less than the client's `linger.ms`.
+const BOARDING: Duration = Duration::from_micros(800);
 /// Which header of a derived record says where it comes from.
 pub(super) const ORIGIN: &str = "origin";
 /// Which header of a record that was carried here says when it was first appended: microseconds since 1970, in digits.
@@ -89,10 +99,82 @@ impl Flight {
     }
 }
 
+/// What is under way to one partition.
+#[derive(Default)]
+struct Lane {
+    way: Mutex<Way>,
+    landed: Notify,
+}
+
+#[derive(Default)]
+struct Way {
+    flying: usize,
+    /// When the first of them came aboard.
+    since: Option<Instant>,
+}
+
+impl Lane {
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing is under way, or what is has not left yet.
+    async fn enter(self: Arc<Self>, messages: usize) -> Aboard {
+        loop {
+            let mut landed = std::pin::pin!(self.landed.notified());
+            landed.as_mut().enable();
+            if self.is_boarding(messages) {
+                break;
+            }
+            landed.await;
+        }
+        Aboard { lane: self, messages }
+    }
+
+    fn is_boarding(&self, messages: usize) -> bool {
+        let (mut way, now) = (self.way(), Instant::now());
+        if way.flying == 0 {
+            way.since = Some(now);
+        }
+        let boarding = way.since.is_some_and(|since| now - since < BOARDING);
+        if boarding {
+            way.flying += messages;
+        }
+        boarding
+    }
+}
+
+/// Messages under way, until this is dropped.
+struct Aboard {
+    lane: Arc<Lane>,
+    messages: usize,
+}
+
+impl Aboard {
+    /// One of them, by itself.
+    fn one(&mut self) -> Self {
+        let messages = self.messages.min(1);
+        self.messages -= messages;
+        let lane = Arc::clone(&self.lane);
+        Self { lane, messages }
+    }
+}
+
+impl Drop for Aboard {
+    fn drop(&mut self) {
+        let mut way = self.lane.way();
+        way.flying -= self.messages;
+        if way.flying == 0 {
+            self.lane.landed.notify_waiters();
+        }
+    }
+}
+
 /// One message of a flight.
 struct Ticket {
     flight: Arc<Flight>,
     seat: usize,
+    _aboard: Aboard,
 }
 
 /// Takes the brokers' word.
@@ -154,6 +236,7 @@ impl Senders {
 /// A client that sends.
 pub(super) struct Sender {
     producer: ThreadedProducer<Acks>,
+    lanes: Mutex<HashMap<(SmolStr, Partition), Arc<Lane>>>,
 }
 
 impl Sender {
@@ -163,7 +246,10 @@ impl Sender {
         let acks = Acks(contact.clone());
         let producer: ThreadedProducer<Acks> = config.create_with_context(acks).map_err(|e| failed(&e))?;
         contact.introduce(producer.client())?;
-        Ok(Self { producer })
+        Ok(Self {
+            producer,
+            lanes: Mutex::default(),
+        })
     }
 
     /// Whether nothing can be sent by it any more.
@@ -173,24 +259,26 @@ impl Sender {
 
     /// Sends messages, in order per partition, and waits until all are durable. Returns the offset of each.
     pub(super) async fn send<'a>(&self, messages: impl Iterator<Item = Message<'a>>) -> Result<Vec<Offset>, LogError> {
-        let messages: Vec<_> = messages.collect();
-        if messages.is_empty() {
+        let (mut lanes, mut all) = (BTreeMap::<_, Vec<_>>::new(), 0);
+        for message in messages {
+            let lane = lanes.entry((message.topic, message.partition)).or_default();
+            lane.push((all, message));
+            all += 1;
+        }
+        if all == 0 {
             return Ok(Vec::new());
         }
         let flight = Arc::new(Flight {
-            offsets: messages.iter().map(|_| AtomicI64::new(-1)).collect(),
-            left: AtomicUsize::new(messages.len()),
+            offsets: (0..all).map(|_| AtomicI64::new(-1)).collect(),
+            left: AtomicUsize::new(all),
             error: OnceLock::new(),
             landed: Notify::new(),
         });
-        let all = messages.len();
-        for (seat, message) in messages.into_iter().enumerate() {
-            if let Err(error) = self.board(&flight, seat, &message).await {
-                drop(flight.error.set(error));
-                flight.settle(all - seat);
-                break;
-            }
-        }
+        let boarding = lanes.into_iter().map(|((topic, partition), messages)| {
+            let lane = self.lane(topic, partition);
+            self.board_all(&flight, lane, messages)
+        });
+        join_all(boarding).await;
         while flight.left.load(Ordering::Acquire) > 0 {
             flight.landed.notified().await;
         }
@@ -204,12 +292,30 @@ impl Sender {
         }
     }
 
-    async fn board(&self, flight: &Arc<Flight>, seat: usize, message: &Message<'_>) -> Result<(), KafkaError> {
-        loop {
+    fn lane(&self, topic: &str, partition: Partition) -> Arc<Lane> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lanes.entry((SmolStr::new(topic), partition)).or_default())
+    }
+
+    /// Hands the client the messages of one partition, in order, once it is their turn.
+    async fn board_all(&self, flight: &Arc<Flight>, lane: Arc<Lane>, messages: Vec<(usize, Message<'_>)>) {
+        let all = messages.len();
+        let mut aboard = lane.enter(all).await;
+        for (n, (seat, message)) in messages.iter().enumerate() {
             let ticket = Box::new(Ticket {
                 flight: Arc::clone(flight),
-                seat,
+                seat: *seat,
+                _aboard: aboard.one(),
             });
+            if let Err(error) = self.board(ticket, message).await {
+                drop(flight.error.set(error));
+                return flight.settle(all - n);
+            }
+        }
+    }
+
+    async fn board(&self, mut ticket: Box<Ticket>, message: &Message<'_>) -> Result<(), KafkaError> {
+        loop {
             let mut record = BaseRecord::with_opaque_to(message.topic, ticket)
                 .partition(i32::from(message.partition))
                 .key(message.key);
@@ -224,7 +330,10 @@ impl Sender {
             }
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => tokio::time::sleep(FULL).await,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
+                    ticket = record.delivery_opaque;
+                    tokio::time::sleep(FULL).await;
+                }
                 Err((error, _)) => return Err(error),
             }
         }
@@ -276,5 +385,25 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &second));
         assert_eq!(second.send(std::iter::once(message(b"c"))).await.unwrap(), [2]);
         assert!(Arc::ptr_eq(&second, &senders.now().unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_too_late_waits_until_all_before_it_has_landed_and_then_goes_together() {
+        let lane = Arc::new(Lane::default());
+        let mut first = Arc::clone(&lane).enter(2).await;
+        let joined = Arc::clone(&lane).enter(1).await;
+        tokio::time::sleep(BOARDING).await;
+        let late: Vec<_> = (0..3).map(|_| tokio::spawn(Arc::clone(&lane).enter(5))).collect();
+        let last = first.one();
+        drop((first, joined));
+        tokio::time::sleep(FULL).await;
+        assert!(late.iter().all(|late| !late.is_finished()), "one is under way");
+        drop(last);
+        tokio::time::sleep(FULL).await;
+        assert!(late.iter().all(tokio::task::JoinHandle::is_finished), "all at once");
+        assert_eq!(lane.way().flying, 15);
+        drop(late);
+        tokio::task::yield_now().await;
+        assert!(lane.is_boarding(1), "whoever gives up holds nobody up");
     }
 }

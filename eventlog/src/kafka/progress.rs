@@ -104,8 +104,8 @@ impl Progress {
         let (topic, mut all) = (options.progress(), TopicPartitionList::new());
         let mut behind: BTreeSet<i32> = (0..i32::from(partitions)).collect();
         for partition in &behind {
-            let (start, _) = patiently(options.timeout, || {
-                consumer.fetch_watermarks(&topic, *partition, options.timeout)
+            let (start, _) = patiently(options.failover, || {
+                consumer.fetch_watermarks(&topic, *partition, options.failover)
             })
             .map_err(|e| failed(&e))?;
             all.add_partition_offset(&topic, *partition, rdkafka::Offset::Offset(start))
@@ -114,15 +114,15 @@ impl Progress {
         consumer.assign(&all).map_err(|e| failed(&e))?;
         let mut heard = Instant::now();
         while !behind.is_empty() {
-            match consumer.poll(options.timeout) {
+            match consumer.poll(options.failover) {
                 Some(Ok(message)) => {
                     heard = Instant::now();
                     self.take(message.key(), message.payload(), message.partition());
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => drop(behind.remove(&partition)),
-                Some(Err(error)) if is_of_one_broker(&error) && heard.elapsed() < options.timeout => {}
+                Some(Err(error)) if is_of_one_broker(&error) && heard.elapsed() < options.failover => {}
                 Some(Err(error)) => return Err(failed(&error)),
-                None if heard.elapsed() >= options.timeout => {
+                None if heard.elapsed() >= options.failover => {
                     return Err(LogError::Unavailable(format!("{topic} is not delivered")));
                 }
                 None => {}

@@ -308,7 +308,7 @@ impl Held {
             if tail.end_known() <= self.seen {
                 break;
             }
-            let batch = match tail.read(self.seen, Limit::default(), inner.options.timeout).await? {
+            let batch = match tail.read(self.seen, Limit::default(), inner.options.failover).await? {
                 Some(batch) => batch,
                 None => {
                     inner

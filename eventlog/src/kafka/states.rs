@@ -104,7 +104,7 @@ pub(super) async fn fold<T: Default + Send + 'static>(
         let consumer = contact::reader(&options, options.consumer())?;
         let mut folded = T::default();
         let ours = i32::from(partition);
-        let (start, end) = watermarks(&consumer, &name, partition, options.timeout).map_err(|e| failed(&e))?;
+        let (start, end) = watermarks(&consumer, &name, partition, options.failover).map_err(|e| failed(&e))?;
         if start >= end {
             return Ok(folded);
         }
@@ -114,7 +114,7 @@ pub(super) async fn fold<T: Default + Send + 'static>(
         consumer.assign(&all).map_err(|e| failed(&e))?;
         let mut heard = Instant::now();
         loop {
-            match consumer.poll(timeout(options.timeout)) {
+            match consumer.poll(timeout(options.failover)) {
                 Some(Ok(message)) => {
                     heard = Instant::now();
                     let at = message.timestamp().to_millis().unwrap_or(0);
@@ -124,9 +124,9 @@ pub(super) async fn fold<T: Default + Send + 'static>(
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(folded),
-                Some(Err(error)) if is_of_one_broker(&error) && heard.elapsed() < options.timeout => {}
+                Some(Err(error)) if is_of_one_broker(&error) && heard.elapsed() < options.failover => {}
                 Some(Err(error)) => return Err(failed(&error)),
-                None if heard.elapsed() >= options.timeout => {
+                None if heard.elapsed() >= options.failover => {
                     return Err(LogError::Unavailable(format!("{name}/{partition} is not delivered")));
                 }
                 None => {}
