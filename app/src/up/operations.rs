@@ -29,6 +29,8 @@ const SECONDS: [f64; 16] = [
 const COUNT_DISK_EVERY: u32 = 30;
 /// How long the views' database may take to answer before that is said.
 const VIEWS_ANSWER: Duration = Duration::from_secs(5);
+/// A log that has not answered for so long is said to be away: those who use it are patient for longer.
+const LOG_ANSWER: Duration = Duration::from_secs(8);
 
 /// Where metrics are collected: one place per process, whoever asks first makes it.
 pub fn recorder() -> PrometheusHandle {
@@ -191,8 +193,12 @@ impl Running {
                     .map_err(|e| e.to_string())?;
             }
             beat = beat.wrapping_add(1);
-            self.feel().await?;
-            let lag = self.lag().await?;
+            let look = async {
+                self.feel().await?;
+                self.lag().await
+            };
+            let late = |_| format!("the log has not answered for {} s", LOG_ANSWER.as_secs());
+            let lag = timeout(LOG_ANSWER, look).await.map_err(late)??;
             let disk = self.dir.room().ok().map(|room| Disk {
                 used_bytes: used,
                 free_bytes: room.free,

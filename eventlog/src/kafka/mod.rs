@@ -299,7 +299,7 @@ impl EventLog for Kafka {
                 let mut asked = TopicPartitionList::new();
                 let offset = rdkafka::Offset::Offset(millis.max(0));
                 asked.add_partition_offset(&name, i32::from(partition), offset)?;
-                let found = patiently(timeout, || asking.offsets_for_times(asked.clone(), timeout))?;
+                let found = patiently(timeout, |left| asking.offsets_for_times(asked.clone(), left))?;
                 Ok(found
                     .elements()
                     .first()
@@ -338,34 +338,41 @@ fn watermarks(
     partition: Partition,
     timeout: Duration,
 ) -> Result<(Offset, Offset), KafkaError> {
-    patiently(timeout, || {
-        client.fetch_watermarks(topic, i32::from(partition), timeout)
+    patiently(timeout, |left| {
+        client.fetch_watermarks(topic, i32::from(partition), left)
     })
 }
 
-/// Asks again while a partition changes its leader, or has just been made and has none yet, and while a token is renewed.
-fn patiently<T>(timeout: Duration, mut question: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
-    use RDKafkaErrorCode as Code;
-    let began = tokio::time::Instant::now();
+/// Asks again, all in all for so long, while a partition changes its leader, or has just been made and has none yet, while
+/// the broker that was asked goes away, and while a token is renewed.
+fn patiently<T>(timeout: Duration, question: impl Fn(Duration) -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let until = tokio::time::Instant::now() + timeout;
     loop {
-        match question() {
-            Err(error)
-                if began.elapsed() < timeout
-                    && matches!(
-                        error.rdkafka_error_code(),
-                        Some(
-                            Code::NotLeaderForPartition
-                                | Code::LeaderNotAvailable
-                                | Code::UnknownTopicOrPartition
-                                | Code::Authentication
-                        )
-                    ) =>
-            {
-                std::thread::sleep(Duration::from_millis(50));
-            }
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        match question(left) {
+            Err(error) if !left.is_zero() && is_answered_soon(&error) => std::thread::sleep(Duration::from_millis(50)),
             done => return done,
         }
     }
+}
+
+/// Whether the same question may soon have an answer.
+fn is_answered_soon(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicOrPartition
+                // These a client says by itself: of what no broker has told it yet, of a broker that is gone.
+                | Code::UnknownPartition
+                | Code::OperationTimedOut
+                | Code::BrokerTransportFailure
+                | Code::DestroyBroker
+                | Code::Authentication
+        )
+    )
 }
 
 /// Runs what waits for brokers where it keeps nobody else waiting.

@@ -104,8 +104,8 @@ impl Progress {
         let (topic, mut all) = (options.progress(), TopicPartitionList::new());
         let mut behind: BTreeSet<i32> = (0..i32::from(partitions)).collect();
         for partition in &behind {
-            let (start, _) = patiently(options.failover, || {
-                consumer.fetch_watermarks(&topic, *partition, options.failover)
+            let (start, _) = patiently(options.failover, |left| {
+                consumer.fetch_watermarks(&topic, *partition, left)
             })
             .map_err(|e| failed(&e))?;
             all.add_partition_offset(&topic, *partition, rdkafka::Offset::Offset(start))

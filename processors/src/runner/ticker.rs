@@ -52,7 +52,7 @@ pub(super) async fn tick(
             () = shutdown.cancelled() => return,
             _ = second.tick() => {}
         }
-        match once(&*log, clock.now(), &partitions).await {
+        match once(&*log, &*clock, &partitions).await {
             Ok(true) => {}
             Ok(false) => {
                 metrics::counter!(crate::metrics::TICKS_REFUSED).increment(1);
@@ -69,14 +69,16 @@ pub(super) async fn tick(
 
 /// One tick in every partition; whether the log's clock agrees with ours. A tick that is ahead of its own append time
 /// is not accepted by any task, so the one that finds out does no harm.
-async fn once(log: &dyn EventLog, at: Timestamp, partitions: &[Partition]) -> Result<bool, LogError> {
+async fn once(log: &dyn EventLog, clock: &dyn Clock, partitions: &[Partition]) -> Result<bool, LogError> {
+    let at = clock.now();
     let fact = || Fact::ClockTicked(ClockTicked { by: TickedBy::Process });
     let ticks = partitions.iter().map(|p| append(*p, at, "tick", fact())).collect();
     let offsets = log.append(Topic::Journal, ticks).await?;
     let (Some(partition), Some(offset)) = (partitions.first(), offsets.first()) else {
         return Ok(true);
     };
-    Ok(agrees(at, appended_at(log, *partition, *offset).await?))
+    let shown = clock.now();
+    Ok(agrees(at, shown, appended_at(log, *partition, *offset).await?))
 }
 
 async fn appended_at(log: &dyn EventLog, partition: Partition, offset: Offset) -> Result<Option<Timestamp>, LogError> {
@@ -89,8 +91,10 @@ async fn appended_at(log: &dyn EventLog, partition: Partition, offset: Offset) -
         .map(|e| e.appended_at))
 }
 
-fn agrees(at: Timestamp, appended_at: Option<Timestamp>) -> bool {
-    appended_at.is_none_or(|appended| (appended - at).0.abs() <= TICK_SKEW.0)
+/// The log took the tick at some moment between its making and now: only what lies outside of that is a difference of
+/// clocks, however slow the log is.
+fn agrees(made: Timestamp, shown: Timestamp, appended_at: Option<Timestamp>) -> bool {
+    appended_at.is_none_or(|appended| (made - TICK_SKEW..=shown + TICK_SKEW).contains(&appended))
 }
 
 #[cfg(test)]
@@ -109,7 +113,21 @@ mod tests {
             (2_001, false),
             (-2_001, false),
         ] {
-            assert_eq!(agrees(at, Some(at + Span::millis(apart))), fine, "{apart} ms");
+            assert_eq!(agrees(at, at, Some(at + Span::millis(apart))), fine, "{apart} ms");
+        }
+        let shown = at + Span::seconds(20);
+        for (apart, fine) in [
+            (-2_001, false),
+            (0, true),
+            (19_000, true),
+            (22_000, true),
+            (22_001, false),
+        ] {
+            assert_eq!(
+                agrees(at, shown, Some(at + Span::millis(apart))),
+                fine,
+                "{apart} ms, the log took 20 s"
+            );
         }
     }
 }
