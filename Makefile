@@ -40,8 +40,8 @@ test-engines:            ## the tests on a real Kafka and a real Cassandra, star
 	esac
 
 engine-tests: tools
-	cargo test $(ALL) --test homes --test simulation --test it -- engines:: views::
 	cargo test $(ALL) --test main -- $(addprefix e2e::,$(ON_ENGINES))
+	cargo test $(ALL) --test homes --test simulation --test it -- engines:: views::
 
 engines:                 ## a real Kafka and a real Cassandra on loopback; prints their addresses
 	@docker/engines/engines up
