@@ -30,6 +30,8 @@ use crate::{LogError, Offset, Partition};
 const FULL: Duration = Duration::from_millis(2);
 /// So long after the first, messages join those that are about to leave: a little less than the client's `linger.ms`.
 const BOARDING: Duration = Duration::from_micros(800);
+/// While fewer than so many messages are under way to a partition, the client lets others follow them.
+const FOLLOWED: usize = 5;
 /// Which header of a derived record says where it comes from.
 pub(super) const ORIGIN: &str = "origin";
 /// Which header of a record that was carried here says when it was first appended: microseconds since 1970, in digits.
@@ -109,7 +111,7 @@ struct Lane {
 #[derive(Default)]
 struct Way {
     flying: usize,
-    /// When the first of them came aboard.
+    /// When the first of those came aboard that left last, or are about to.
     since: Option<Instant>,
 }
 
@@ -118,7 +120,7 @@ impl Lane {
         self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nothing is under way, or what is has not left yet.
+    /// Waits until hardly anything is under way, or what is has not left yet.
     async fn enter(self: Arc<Self>, messages: usize) -> Aboard {
         loop {
             let mut landed = std::pin::pin!(self.landed.notified());
@@ -133,7 +135,7 @@ impl Lane {
 
     fn is_boarding(&self, messages: usize) -> bool {
         let (mut way, now) = (self.way(), Instant::now());
-        if way.flying == 0 {
+        if way.flying < FOLLOWED {
             way.since = Some(now);
         }
         let boarding = way.since.is_some_and(|since| now - since < BOARDING);
@@ -164,7 +166,7 @@ impl Drop for Aboard {
     fn drop(&mut self) {
         let mut way = self.lane.way();
         way.flying -= self.messages;
-        if way.flying == 0 {
+        if way.flying < FOLLOWED {
             self.lane.landed.notify_waiters();
         }
     }
@@ -390,14 +392,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_too_late_waits_until_all_before_it_has_landed_and_then_goes_together() {
         let lane = Arc::new(Lane::default());
-        let mut first = Arc::clone(&lane).enter(2).await;
+        let mut first = Arc::clone(&lane).enter(6).await;
         let joined = Arc::clone(&lane).enter(1).await;
         tokio::time::sleep(BOARDING).await;
         let late: Vec<_> = (0..3).map(|_| tokio::spawn(Arc::clone(&lane).enter(5))).collect();
-        let last = first.one();
+        let last: Vec<_> = (0..FOLLOWED).map(|_| first.one()).collect();
         drop((first, joined));
         tokio::time::sleep(FULL).await;
-        assert!(late.iter().all(|late| !late.is_finished()), "one is under way");
+        assert!(late.iter().all(|late| !late.is_finished()), "so many are under way");
         drop(last);
         tokio::time::sleep(FULL).await;
         assert!(late.iter().all(tokio::task::JoinHandle::is_finished), "all at once");
