@@ -66,6 +66,8 @@ latency "GET a patient" 300 "$ask $http/v1/patients/p-{}7"
 latency "search, 50 of them" 100 "$ask '$http/v1/patients?q=Fatou%20D&limit=50'"
 latency "POST a patient" 300 "$ask -X POST $json -d '{\"id\":\"new-{}\",\"name\":\"Awa Sow\"}' $http/v1/patients"
 latency "GET it at once (Fajma-Read-After not asked for)" 300 "$ask $http/v1/patients/new-{}"
+latency "PUT a patient, by its revision" 300 "$ask -X PUT $json -H 'If-Match: \"1\"' -d '{\"name\":\"Awa Sy\"}' $http/v1/patients/new-{}"
+latency "DELETE a patient, by its revision" 300 "$ask -X DELETE -H 'If-Match: \"2\"' $http/v1/patients/new-{}"
 memory
 kill "$server"
 wait "$server" || true
