@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use smol_str::{SmolStr, format_smolstr};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::command;
 use crate::problem::Problem;
@@ -272,7 +272,8 @@ impl Registry {
     async fn shown_whole(&self, partitions: Range<Partition>, patience: Duration) -> Result<(), Problem> {
         let deadline = Instant::now() + patience;
         let shown = partitions.map(async |partition| {
-            let end = self.log.bounds(Topic::Journal, partition).await?.end;
+            let bounds = self.log.bounds(Topic::Journal, partition);
+            let end = timeout_at(deadline, bounds).await.map_err(|_| Problem::NotYet)??.end;
             projected(&*self.views, Topic::Journal, partition, end, deadline).await
         });
         try_join_all(shown).await.map(drop)

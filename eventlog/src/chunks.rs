@@ -19,9 +19,14 @@ const JOINED: Limit = Limit {
 /// So many chunks that others have read already are joined for a reader who is behind.
 const BEHIND: usize = 8;
 
+/// The bytes of a record.
+pub(crate) fn size(entry: &Entry) -> usize {
+    entry.key.len() + entry.value.len()
+}
+
 /// What `entries` cost in memory.
 pub(crate) fn cost(entries: &[Entry]) -> usize {
-    entries.iter().map(|e| e.key.len() + e.value.len() + OVERHEAD).sum()
+    entries.iter().map(|entry| size(entry) + OVERHEAD).sum()
 }
 
 #[derive(Debug)]
@@ -154,7 +159,7 @@ pub(crate) fn cut(batch: &Arc<Batch>, from: Offset, limit: Limit) -> Arc<Batch> 
 pub(crate) fn fitting(entries: &[Entry], limit: Limit) -> usize {
     let mut bytes = 0;
     let within = entries.iter().take(limit.records).take_while(|entry| {
-        bytes += entry.key.len() + entry.value.len();
+        bytes += size(entry);
         bytes <= limit.bytes
     });
     within.count().max(1).min(entries.len())

@@ -52,7 +52,8 @@ pub struct Log {
     pub partitions: u16,
     /// The largest record.
     pub record: Size,
-    /// Memory for the newest records.
+    /// Memory for the newest records; on Kafka for older ones, and a quarter of it for the newest of each partition that is
+    /// followed.
     pub cache: Size,
     /// Memory for blocks read from disk.
     pub disk_cache: Size,

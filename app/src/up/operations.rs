@@ -193,12 +193,9 @@ impl Running {
                     .map_err(|e| e.to_string())?;
             }
             beat = beat.wrapping_add(1);
-            let look = async {
-                self.feel().await?;
-                self.lag().await
-            };
             let late = |_| format!("the log has not answered for {} s", LOG_ANSWER.as_secs());
-            let lag = timeout(LOG_ANSWER, look).await.map_err(late)??;
+            timeout(LOG_ANSWER, self.feel()).await.map_err(late)??;
+            let lag = self.lag().await?;
             let disk = self.dir.room().ok().map(|room| Disk {
                 used_bytes: used,
                 free_bytes: room.free,

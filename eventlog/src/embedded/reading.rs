@@ -8,7 +8,7 @@ use super::block::{self, Block};
 use super::queue::closed;
 use super::shared::{Log, Shared};
 use super::storage::{Direction, Space};
-use crate::chunks::fitting;
+use crate::chunks::{fitting, size};
 use crate::{Batch, Limit, LogError, Offset, Partition, Topic};
 
 /// Does what waits for a disk where it holds up nobody else.
@@ -76,7 +76,7 @@ impl Shared {
                 let block = Block::unpack(topic, partition, block::base_of(key)?, &value)?;
                 let wanted = block.entries.into_iter().filter(|e| e.offset >= from && e.offset < end);
                 for entry in wanted {
-                    bytes += entry.key.len() + entry.value.len();
+                    bytes += size(&entry);
                     entries.push(entry);
                 }
                 Ok(entries.len() < limit.records && bytes < limit.bytes)

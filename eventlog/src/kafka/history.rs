@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::contact::{self, Reader};
 use super::tail::entry;
 use super::{Options, blocking, failed, is_of_one_broker};
-use crate::chunks::cut;
+use crate::chunks::{cut, size};
 use crate::{Batch, Entry, Limit, LogError, Offset, Partition, Topic};
 
 /// Clients that read at once: more would only divide the same brokers' work.
@@ -82,10 +82,6 @@ impl Kept {
 
 fn bytes(piece: &Batch) -> usize {
     piece.entries().iter().map(size).sum()
-}
-
-fn size(entry: &Entry) -> usize {
-    entry.key.len() + entry.value.len()
 }
 
 impl History {

@@ -137,7 +137,7 @@ impl Options {
             .set("enable.idempotence", "true")
             .set("message.max.bytes", (self.max_record_bytes + 64_000).to_string())
             // What waits is gathered while a request is under way; more than this no alert should wait.
-            .set("linger.ms", "1")
+            .set("linger.ms", "0.5")
             .set("batch.size", "1000000")
             .set("queue.buffering.max.kbytes", "262144")
             .set("queue.buffering.max.messages", "1000000")

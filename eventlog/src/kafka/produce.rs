@@ -29,7 +29,7 @@ use crate::{LogError, Offset, Partition};
 /// How long to wait before what did not fit into the client's queue is tried again.
 const FULL: Duration = Duration::from_millis(2);
 /// So long after the first, messages join those that are about to leave: a little less than the client's `linger.ms`.
-const BOARDING: Duration = Duration::from_micros(800);
+const BOARDING: Duration = Duration::from_micros(400);
 /// While fewer than so many messages are under way to a partition, the client lets others follow them.
 const FOLLOWED: usize = 5;
 /// Which header of a derived record says where it comes from.
