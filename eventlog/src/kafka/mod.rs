@@ -365,9 +365,12 @@ fn is_answered_soon(error: &KafkaError) -> bool {
             Code::NotLeaderForPartition
                 | Code::LeaderNotAvailable
                 | Code::UnknownTopicOrPartition
+                // A new leader does not know yet how far its copies are.
+                | Code::OffsetNotAvailable
                 // These a client says by itself: of what no broker has told it yet, of a broker that is gone.
                 | Code::UnknownPartition
                 | Code::OperationTimedOut
+                | Code::TimedOutQueue
                 | Code::BrokerTransportFailure
                 | Code::DestroyBroker
                 | Code::Authentication
