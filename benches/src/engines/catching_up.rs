@@ -1,5 +1,6 @@
 //! How fast processors work through a journal that lies there, beside what the bare client copies of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,7 +10,7 @@ use super::roles::engines;
 use super::site::{Site, stop};
 use super::watch::Watch;
 use crate::house::Cpu;
-use crate::{Result, process};
+use crate::{Result, Trouble, process};
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -102,19 +103,15 @@ pub fn run(from: &str, site: &Site, processors: usize) -> Result<CaughtUp> {
 /// Starts processors and waits until they have handled so many records of the journal.
 fn process(site: &Site, watch: &Watch, processors: usize, records: u64) -> Result<Processed> {
     let (began, idle) = (Instant::now(), engines());
-    let running = site.start_processors(processors)?;
-    let mut seen: Vec<(Duration, u64)> = Vec::new();
-    loop {
-        let (at, evaluated) = (began.elapsed(), watch.evaluated()?);
-        seen.push((at, evaluated));
-        if evaluated >= records {
-            break;
-        }
-        if at > PATIENCE {
-            return Err(format!("processors do not catch up: {evaluated} of {records}").into());
-        }
-        std::thread::sleep(LOOK);
-    }
+    let given_up = AtomicBool::new(false);
+    let (running, seen) = std::thread::scope(|scope| {
+        // From before they start: the first of them may be half through when the last is ready.
+        let looking = scope.spawn(|| look(watch, began, records, &given_up));
+        let running = site.start_processors(processors);
+        given_up.store(running.is_err(), Ordering::Relaxed);
+        let seen = looking.join().map_err(|_| "a thread panicked")?;
+        Ok::<_, Trouble>((running?, seen?))
+    })?;
     let mut used = engines();
     used.ours.insert("process", 0.0);
     let mut peak_memory = 0;
@@ -132,6 +129,23 @@ fn process(site: &Site, watch: &Watch, processors: usize, records: u64) -> Resul
         cpu: used.per_million(&idle, records),
         peak_memory,
     })
+}
+
+/// How far they are, again and again, until they are through or it is given up.
+fn look(watch: &Watch, began: Instant, records: u64, given_up: &AtomicBool) -> Result<Vec<(Duration, u64)>> {
+    let mut seen = Vec::new();
+    while !given_up.load(Ordering::Relaxed) {
+        let (at, evaluated) = (began.elapsed(), watch.evaluated()?);
+        seen.push((at, evaluated));
+        if evaluated >= records {
+            break;
+        }
+        if at > PATIENCE {
+            return Err(format!("processors do not catch up: {evaluated} of {records}").into());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(seen)
 }
 
 /// Records per second of a part: from the last look at which less was done to the first at which all of it was.
