@@ -7,6 +7,12 @@ use rdkafka::ClientConfig;
 use super::access::Access;
 use crate::Topic;
 
+/// So many bytes go in one request to a partition, as the client counts them: brokers take no more than a megabyte of
+/// records at once, unless they are told otherwise.
+pub(super) const BATCH_BYTES: usize = 1_000_000;
+/// So many messages do.
+pub(super) const BATCH_MESSAGES: usize = 10_000;
+
 /// How the log is reached and used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -138,7 +144,8 @@ impl Options {
             .set("message.max.bytes", (self.max_record_bytes + 64_000).to_string())
             // What waits is gathered while a request is under way; more than this no alert should wait.
             .set("linger.ms", "0.5")
-            .set("batch.size", "1000000")
+            .set("batch.size", BATCH_BYTES.to_string())
+            .set("batch.num.messages", BATCH_MESSAGES.to_string())
             .set("queue.buffering.max.kbytes", "262144")
             .set("queue.buffering.max.messages", "1000000")
             .set("compression.codec", "lz4");
@@ -183,6 +190,8 @@ impl Options {
             // A process that died is noticed after so long: until then nobody evaluates its patients.
             .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "1500")
+            // How it stands in its group: a client may stay outside for ever, and says nothing else of it.
+            .set("statistics.interval.ms", "1000")
             .set("queued.min.messages", "1");
         if let Some(instance) = &self.instance {
             config.set("group.instance.id", instance);

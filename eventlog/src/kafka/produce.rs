@@ -2,7 +2,8 @@
 //!
 //! Where messages wait in the client behind others of their partition that are under way, its thread looks without a pause
 //! whether they may go, with all of a core: a millisecond at a time as a rule, half a minute where a copy is gone and
-//! everybody waits for it to be given up. So they wait here, and go together once those before them have landed.
+//! everybody waits for it to be given up. So they wait here, and go together once those before them have landed: what does
+//! not fit into one request too, since the rest of it would wait in the client.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::contact::Contact;
 use super::frames::SCHEMA;
+use super::options::{BATCH_BYTES, BATCH_MESSAGES};
 use super::{Options, failed};
 use crate::{LogError, Offset, Partition};
 
@@ -32,6 +34,8 @@ const FULL: Duration = Duration::from_millis(2);
 const BOARDING: Duration = Duration::from_micros(400);
 /// While fewer than so many messages are under way to a partition, the client lets others follow them.
 const FOLLOWED: usize = 5;
+/// What a message costs at most in a request beside its key, its value and what its headers say.
+const ENVELOPE: usize = 100;
 /// Which header of a derived record says where it comes from.
 pub(super) const ORIGIN: &str = "origin";
 /// Which header of a record that was carried here says when it was first appended: microseconds since 1970, in digits.
@@ -64,6 +68,12 @@ impl<'a> Message<'a> {
             appended_at: None,
             schema: None,
         }
+    }
+
+    /// What it takes of a request, at most.
+    fn size(&self) -> usize {
+        let parts = [Some(self.key), self.value, self.origin, self.schema];
+        ENVELOPE + parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>()
     }
 
     /// Where it comes from, its schema, and the moment of its first append, which Kafka would cut to milliseconds.
@@ -113,6 +123,29 @@ struct Way {
     flying: usize,
     /// When the first of those came aboard that left last, or are about to.
     since: Option<Instant>,
+    /// What came aboard with it.
+    aboard: Load,
+}
+
+/// What goes to a partition at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Load {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Load {
+    const fn and(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    /// Whether it fits into one request. A single message always goes.
+    const fn fits(self) -> bool {
+        self.messages <= 1 || (self.messages <= BATCH_MESSAGES && self.bytes <= BATCH_BYTES)
+    }
 }
 
 impl Lane {
@@ -121,26 +154,31 @@ impl Lane {
     }
 
     /// Waits until hardly anything is under way, or what is has not left yet.
-    async fn enter(self: Arc<Self>, messages: usize) -> Aboard {
+    async fn enter(self: Arc<Self>, load: Load) -> Aboard {
         loop {
             let mut landed = std::pin::pin!(self.landed.notified());
             landed.as_mut().enable();
-            if self.is_boarding(messages) {
+            if self.is_boarding(load) {
                 break;
             }
             landed.await;
         }
-        Aboard { lane: self, messages }
+        Aboard {
+            lane: self,
+            messages: load.messages,
+        }
     }
 
-    fn is_boarding(&self, messages: usize) -> bool {
+    fn is_boarding(&self, load: Load) -> bool {
         let (mut way, now) = (self.way(), Instant::now());
         if way.flying < FOLLOWED {
-            way.since = Some(now);
+            (way.since, way.aboard) = (Some(now), Load::default());
         }
-        let boarding = way.since.is_some_and(|since| now - since < BOARDING);
+        let together = way.aboard.and(load);
+        let boarding = together.fits() && way.since.is_some_and(|since| now - since < BOARDING);
         if boarding {
-            way.flying += messages;
+            way.flying += load.messages;
+            way.aboard = together;
         }
         boarding
     }
@@ -299,21 +337,43 @@ impl Sender {
         Arc::clone(lanes.entry((SmolStr::new(topic), partition)).or_default())
     }
 
-    /// Hands the client the messages of one partition, in order, once it is their turn.
+    /// Hands the client the messages of one partition, in order, a request's worth at a time, once it is their turn.
     async fn board_all(&self, flight: &Arc<Flight>, lane: Arc<Lane>, messages: Vec<(usize, Message<'_>)>) {
-        let all = messages.len();
-        let mut aboard = lane.enter(all).await;
+        let mut left = &messages[..];
+        while !left.is_empty() {
+            let load = first_load(left);
+            let (now, later) = left.split_at(load.messages);
+            let aboard = Arc::clone(&lane).enter(load).await;
+            // Nothing comes after what is not there.
+            if flight.error.get().is_some() {
+                return flight.settle(left.len());
+            }
+            if let Err((error, missed)) = self.board_some(flight, aboard, now).await {
+                drop(flight.error.set(error));
+                return flight.settle(missed + later.len());
+            }
+            left = later;
+        }
+    }
+
+    /// Hands it what goes at once; an error says how many did not.
+    async fn board_some(
+        &self,
+        flight: &Arc<Flight>,
+        mut aboard: Aboard,
+        messages: &[(usize, Message<'_>)],
+    ) -> Result<(), (KafkaError, usize)> {
         for (n, (seat, message)) in messages.iter().enumerate() {
             let ticket = Box::new(Ticket {
                 flight: Arc::clone(flight),
                 seat: *seat,
                 _aboard: aboard.one(),
             });
-            if let Err(error) = self.board(ticket, message).await {
-                drop(flight.error.set(error));
-                return flight.settle(all - n);
-            }
+            self.board(ticket, message)
+                .await
+                .map_err(|error| (error, messages.len() - n))?;
         }
+        Ok(())
     }
 
     async fn board(&self, mut ticket: Box<Ticket>, message: &Message<'_>) -> Result<(), KafkaError> {
@@ -340,6 +400,22 @@ impl Sender {
             }
         }
     }
+}
+
+/// As many of the first messages as fit into one request.
+fn first_load(messages: &[(usize, Message<'_>)]) -> Load {
+    let mut load = Load::default();
+    for (_, message) in messages {
+        let and = load.and(Load {
+            messages: 1,
+            bytes: message.size(),
+        });
+        if !and.fits() {
+            break;
+        }
+        load = and;
+    }
+    load
 }
 
 #[cfg(test)]
@@ -389,13 +465,19 @@ mod tests {
         assert!(Arc::ptr_eq(&second, &senders.now().unwrap()));
     }
 
+    const fn load(messages: usize, bytes: usize) -> Load {
+        Load { messages, bytes }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_comes_too_late_waits_until_all_before_it_has_landed_and_then_goes_together() {
         let lane = Arc::new(Lane::default());
-        let mut first = Arc::clone(&lane).enter(6).await;
-        let joined = Arc::clone(&lane).enter(1).await;
+        let mut first = Arc::clone(&lane).enter(load(6, 600)).await;
+        let joined = Arc::clone(&lane).enter(load(1, 100)).await;
         tokio::time::sleep(BOARDING).await;
-        let late: Vec<_> = (0..3).map(|_| tokio::spawn(Arc::clone(&lane).enter(5))).collect();
+        let late: Vec<_> = (0..3)
+            .map(|_| tokio::spawn(Arc::clone(&lane).enter(load(5, 500))))
+            .collect();
         let last: Vec<_> = (0..FOLLOWED).map(|_| first.one()).collect();
         drop((first, joined));
         tokio::time::sleep(FULL).await;
@@ -406,6 +488,52 @@ mod tests {
         assert_eq!(lane.way().flying, 15);
         drop(late);
         tokio::task::yield_now().await;
-        assert!(lane.is_boarding(1), "whoever gives up holds nobody up");
+        assert!(lane.is_boarding(load(1, 1)), "whoever gives up holds nobody up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_fit_into_the_request_of_those_aboard_waits_for_the_next() {
+        let lane = Arc::new(Lane::default());
+        let first = Arc::clone(&lane).enter(load(6, BATCH_BYTES - 500)).await;
+        assert!(lane.is_boarding(load(5, 400)));
+        assert!(!lane.is_boarding(load(5, 400)));
+        drop(first);
+        assert!(!lane.is_boarding(load(5, 400)), "the second is under way");
+        lane.way().flying -= 5;
+        assert!(
+            lane.is_boarding(load(1, 2 * BATCH_BYTES)),
+            "a single message goes, whatever its size"
+        );
+    }
+
+    #[test]
+    fn a_call_goes_in_pieces_that_each_fit_into_a_request() {
+        let value = vec![0; 300_000];
+        let large = |n: usize| -> Vec<_> { (0..n).map(|seat| (seat, message(&value))).collect() };
+        assert_eq!(first_load(&large(7)).messages, 3);
+        assert_eq!(first_load(&large(2)).messages, 2);
+        let small: Vec<_> = (0..BATCH_MESSAGES + 7).map(|seat| (seat, message(b""))).collect();
+        assert_eq!(first_load(&small).messages, BATCH_BYTES / (ENVELOPE + 1));
+        let larger = vec![0; 2 * BATCH_BYTES];
+        assert_eq!(first_load(&[(0, message(&larger)), (1, message(b""))]).messages, 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_of_many_requests_arrives_whole_and_in_order() {
+        let mock: MockCluster<'_, rdkafka::producer::DefaultProducerContext> = MockCluster::new(1).unwrap();
+        mock.create_topic("t", 1, 1).unwrap();
+        let options = Options {
+            brokers: mock.bootstrap_servers(),
+            ..Options::default()
+        };
+        let senders = Senders::open(&options, options.conclusions()).unwrap();
+        let value = vec![0; 300_000];
+        let sent = senders
+            .now()
+            .unwrap()
+            .send((0..11).map(|_| message(&value)))
+            .await
+            .unwrap();
+        assert_eq!(sent, (0..11).collect::<Vec<_>>());
     }
 }

@@ -7,16 +7,21 @@
 //! A member that has a name ([`Options::instance`](super::Options)) does not leave when it ends: whoever comes back under it
 //! before the group's patience is over finds its partitions as they were. Of two processes with one name the group knows the
 //! later one; the earlier is told so, works no further and does not join again, or the two would take turns for ever.
+//!
+//! A client that has lost its group may stay outside without a word, with brokers that are well: its partitions would be
+//! nobody's. So it says every second how it stands, and one that has not been in its group for long is given up for another.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rdkafka::Statistics;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::contact::Contact;
 use super::mirror::Mirror;
@@ -63,9 +68,50 @@ struct Member {
     journal: String,
     /// Told only where it differs.
     last: Mutex<BTreeSet<Partition>>,
+    stands: Mutex<Stands>,
+}
+
+/// How a member stands in its group.
+struct Stands {
+    /// When it was last known to be in it.
+    inside: Instant,
+    /// What the client said last.
+    said: String,
+}
+
+impl Stands {
+    fn new() -> Self {
+        Self {
+            inside: Instant::now(),
+            said: String::new(),
+        }
+    }
+
+    fn hear(&mut self, state: &str, join_state: &str) {
+        if (state, join_state) == ("up", "steady") {
+            self.inside = Instant::now();
+        }
+        self.said = format!("{state}, {join_state}");
+    }
+
+    /// Why it is to be given up, where it is.
+    fn outside(&self, patience: Duration) -> Option<String> {
+        let away = self.inside.elapsed();
+        (away >= patience).then(|| {
+            format!(
+                "this process has not been in its group for {} s (the client: {}): it joins again",
+                away.as_secs(),
+                self.said
+            )
+        })
+    }
 }
 
 impl Member {
+    fn stands(&self) -> MutexGuard<'_, Stands> {
+        self.stands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, consumer: &BaseConsumer<Self>) {
         let Ok(assigned) = consumer.assignment() else { return };
         // Nothing is read through the group.
@@ -95,6 +141,12 @@ impl ClientContext for Member {
 
     fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         self.contact.generate_oauth_token(config)
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if let Some(group) = &statistics.cgrp {
+            self.stands().hear(&group.state, &group.join_state);
+        }
     }
 }
 
@@ -132,6 +184,7 @@ impl Kafka {
             handed: Arc::clone(&handed),
             journal: journal.clone(),
             last: Mutex::default(),
+            stands: Mutex::new(Stands::new()),
         };
         let group = format!("{}-{name}", options.prefix);
         let mut config = options.member(&group);
@@ -181,6 +234,12 @@ impl Look {
             if let Some((code, reason)) = self.consumer.client().fatal_error() {
                 return self.end(code, reason);
             }
+            let outside = self.consumer.context().stands().outside(self.inner.options.failover);
+            if let Some(why) = outside {
+                tracing::error!("Kafka's group: {why}");
+                drop(self.ended.set(why));
+                return;
+            }
             if let Some(mirror) = &mut self.mirror {
                 mirror.tell(&self.consumer, &self.mine.borrow());
             }
@@ -206,5 +265,25 @@ impl Look {
         };
         tracing::error!("Kafka's group: {why}");
         drop(self.ended.set(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_is_not_in_its_group_for_long_is_given_up() {
+        let mut stands = Stands::new();
+        stands.hear("up", "steady");
+        assert_eq!(stands.outside(Duration::from_secs(30)), None);
+        stands.hear("wait-broker-transport", "init");
+        let why = stands.outside(Duration::ZERO).unwrap_or_default();
+        assert!(why.contains("wait-broker-transport, init"), "{why}");
+        let inside = stands.inside;
+        stands.hear("up", "wait-join");
+        assert_eq!(stands.inside, inside);
+        stands.hear("up", "steady");
+        assert!(stands.inside > inside);
     }
 }
