@@ -25,14 +25,14 @@ pub mod origin;
 #[cfg(feature = "conformance")]
 pub mod prng;
 pub mod raw;
-mod shelf;
+pub mod shelf;
 mod standing;
 mod topic;
 
 pub use batch::{Batch, Entry, Unreadable};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::LogError;
-pub use shelf::MemoryShelf;
+pub use shelf::{MemoryShelf, Shelves, Shelving};
 pub use standing::Standing;
 pub use topic::Topic;
 
@@ -206,6 +206,14 @@ pub struct Stored {
     pub applied: Offset,
     /// The state; `None` where it was removed.
     pub value: Option<Bytes>,
+}
+
+impl Stored {
+    /// Whether it says nothing more to whoever goes on from `position`: a removed state only says what to pass over.
+    #[must_use]
+    pub const fn is_past(&self, position: Offset) -> bool {
+        self.value.is_none() && self.applied < position
+    }
 }
 
 /// What a processor has done with a stretch of the journal.

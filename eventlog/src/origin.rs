@@ -11,7 +11,7 @@ use bytes::Bytes;
 use schemas::derived::{Incarnation, Origin};
 use smol_str::SmolStr;
 
-use crate::{LogError, Offset, Output, Stored, Work};
+use crate::{LogError, Offset, Output, Shelving, Stored, Work};
 
 /// One write of a plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +86,26 @@ impl Restore {
         }
     }
 
+    /// How many states it holds.
+    #[must_use]
+    pub fn states(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Puts its states on a shelf on which older ones or newer ones may be, by the same rule, and holds none any more.
+    ///
+    /// # Errors
+    /// As the shelf's.
+    pub fn unload(&mut self, shelf: &dyn Shelving) -> Result<(), LogError> {
+        let mut changes = Vec::with_capacity(self.states.len());
+        for (key, stored) in std::mem::take(&mut self.states) {
+            if shelf.get(&key)?.is_none_or(|known| known.applied <= stored.applied) {
+                changes.push((key, Some(stored)));
+            }
+        }
+        shelf.put(changes)
+    }
+
     /// The states by key (removed ones with their offset too), the next journal offset to process, and its context.
     #[must_use]
     pub fn finish(self) -> (BTreeMap<SmolStr, Stored>, Offset, Bytes) {
@@ -135,10 +155,12 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use schemas::ids::EventId;
 
     use super::*;
-    use crate::Checkpoint;
+    use crate::{Checkpoint, MemoryShelf, Shelf};
 
     const JOURNAL: Incarnation = EventId([1; 16]);
 
@@ -205,6 +227,38 @@ mod tests {
                 restore.state("k".into(), state);
             }
             assert_eq!(restore.finish().0.get("k"), Some(kept));
+        }
+    }
+
+    #[test]
+    fn a_restore_in_pieces_puts_on_a_shelf_what_one_at_once_holds() {
+        let written = [
+            ("a", stored(3, Some("older"))),
+            ("b", stored(8, None)),
+            ("a", stored(7, Some("newer"))),
+            ("c", stored(2, Some("older form"))),
+            ("b", stored(5, Some("before it was removed"))),
+            ("c", stored(2, Some("newer form"))),
+            ("a", stored(6, Some("late"))),
+        ];
+        for at_once in 1..=written.len() {
+            let (shelf, mut whole, mut piece) = (MemoryShelf::default(), Restore::default(), Restore::default());
+            for some in written.chunks(at_once) {
+                for (key, stored) in some {
+                    whole.state((*key).into(), stored.clone());
+                    piece.state((*key).into(), stored.clone());
+                }
+                assert_eq!(
+                    piece.states(),
+                    some.iter().map(|(key, _)| key).collect::<BTreeSet<_>>().len()
+                );
+                piece.unload(&shelf).unwrap();
+            }
+            let mut there = BTreeMap::new();
+            shelf
+                .visit(&mut |key, stored| drop(there.insert(key.into(), stored)))
+                .unwrap();
+            assert_eq!(there, whole.finish().0, "{at_once} at once");
         }
     }
 

@@ -1,12 +1,58 @@
-//! Checkpointed states in memory, for homes that restore them from a topic.
+//! Where homes that restore states from a topic keep them meanwhile: in memory, or on this machine's disk
+//! (`embedded::LocalShelves`).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use smol_str::SmolStr;
 
-use crate::{LogError, Shelf, Stored};
+use crate::{LogError, Offset, Shelf, Stored};
+
+/// What is put on a shelf: a key, and its state or that it is gone.
+pub type Put = (SmolStr, Option<Stored>);
+
+/// A shelf as its owner has it.
+pub trait Shelving: Shelf + std::fmt::Debug {
+    /// Puts states on it, replaces them or takes them away. Whoever reads sees all of these changes or none.
+    ///
+    /// # Errors
+    /// [`LogError::Full`], [`LogError::Unavailable`]: what it holds is no longer known.
+    fn put(&self, changes: Vec<Put>) -> Result<(), LogError>;
+}
+
+/// A place for shelves. What is on them is a copy: nothing is lost with it but time.
+pub trait Shelves: std::fmt::Debug + Send + Sync {
+    /// A new one, with nothing on it. It goes with its last handle.
+    ///
+    /// # Errors
+    /// [`LogError::Full`], [`LogError::Unavailable`].
+    fn shelf(&self) -> Result<Arc<dyn Shelving>, LogError>;
+}
+
+/// Shelves in memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InMemory;
+
+impl Shelves for InMemory {
+    fn shelf(&self) -> Result<Arc<dyn Shelving>, LogError> {
+        Ok(Arc::new(MemoryShelf::default()))
+    }
+}
+
+/// Takes what says nothing more to whoever goes on from `position` off a shelf.
+///
+/// # Errors
+/// As the shelf's.
+pub fn tidy(shelf: &dyn Shelving, position: Offset) -> Result<(), LogError> {
+    let mut past = Vec::new();
+    shelf.visit(&mut |key, stored| {
+        if stored.is_past(position) {
+            past.push((SmolStr::new(key), None));
+        }
+    })?;
+    if past.is_empty() { Ok(()) } else { shelf.put(past) }
+}
 
 /// States by key, as of their owner's last checkpoint. Clones are handles to the same ones.
 #[derive(Debug, Clone, Default)]
@@ -17,11 +63,6 @@ impl MemoryShelf {
     #[must_use]
     pub fn new(states: BTreeMap<SmolStr, Stored>) -> Self {
         Self(Arc::new(RwLock::new(states)))
-    }
-
-    /// The states, to be changed by a checkpoint.
-    pub fn states(&self) -> RwLockWriteGuard<'_, BTreeMap<SmolStr, Stored>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies: whoever is shown them may come back to this shelf.
@@ -48,6 +89,19 @@ impl Shelf for MemoryShelf {
         if from < to {
             let some = self.copies(Bound::Included(from), Bound::Excluded(to));
             some.into_iter().for_each(|(key, stored)| each(&key, stored));
+        }
+        Ok(())
+    }
+}
+
+impl Shelving for MemoryShelf {
+    fn put(&self, changes: Vec<Put>) -> Result<(), LogError> {
+        let mut states = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, stored) in changes {
+            match stored {
+                Some(stored) => drop(states.insert(key, stored)),
+                None => drop(states.remove(&key)),
+            }
         }
         Ok(())
     }

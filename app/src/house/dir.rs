@@ -51,6 +51,12 @@ impl DataDir {
         self.0.join("log")
     }
 
+    /// Processors' states, where the log is elsewhere: copies of what it holds.
+    #[must_use]
+    pub fn states(&self) -> PathBuf {
+        self.0.join("states")
+    }
+
     /// The views.
     #[must_use]
     pub fn views(&self) -> PathBuf {

@@ -16,7 +16,7 @@ mod verify;
 
 use std::sync::Arc;
 
-use eventlog::embedded::Embedded;
+use eventlog::embedded::{Embedded, LocalShelves};
 use eventlog::kafka::Kafka;
 use eventlog::moving::Carriable;
 use eventlog::{Clock, EventLog, LogError, Standing, SystemClock};
@@ -109,7 +109,8 @@ impl House {
             None => None,
             Some(options) => {
                 broker_token::begin(config).await?;
-                let opened = Kafka::open(options).await;
+                let states = LocalShelves::new(dir.states(), config.log.disk_cache.0, config.log.memtable.0);
+                let opened = Kafka::open_with(options, Arc::new(states)).await;
                 Some(opened.map_err(|e| Failure::because(format_args!("the log at {}", config.log.url), e))?)
             }
         };

@@ -19,6 +19,8 @@ mod reading;
 mod retention;
 mod rows;
 mod shared;
+#[cfg(feature = "embedded")]
+mod shelves;
 #[cfg(feature = "conformance")]
 mod sim_disk;
 mod standing;
@@ -31,6 +33,8 @@ mod writer;
 pub use arriving::Arriving;
 pub use options::Options;
 use shared::{Log, Shared};
+#[cfg(feature = "embedded")]
+pub use shelves::LocalShelves;
 #[cfg(feature = "conformance")]
 pub use sim_disk::{SimDisk, Trouble};
 

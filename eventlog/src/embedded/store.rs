@@ -31,7 +31,7 @@ impl std::fmt::Debug for Store {
 }
 
 /// By what the caller can do.
-fn failure(error: &fjall::Error) -> LogError {
+pub(super) fn failure(error: &fjall::Error) -> LogError {
     use fjall::Error;
     let text = error.to_string();
     let io = |io: &std::io::Error| match io.kind() {
@@ -51,15 +51,16 @@ fn failure(error: &fjall::Error) -> LogError {
     }
 }
 
-fn io(what: &'static str) -> impl Fn(std::io::Error) -> LogError {
+pub(super) fn io(what: &'static str) -> impl Fn(std::io::Error) -> LogError {
     move |error| match error.kind() {
         std::io::ErrorKind::StorageFull => LogError::Full(format!("{what}: {error}")),
         _ => LogError::Unavailable(format!("{what}: {error}")),
     }
 }
 
-fn lock(dir: &Path) -> Result<File, LogError> {
-    std::fs::create_dir_all(dir).map_err(io("create the log's directory"))?;
+/// Makes the directory and keeps others out of it; `None` where somebody is in there.
+pub(super) fn take(dir: &Path) -> Result<Option<File>, LogError> {
+    std::fs::create_dir_all(dir).map_err(io("create the directory of a store"))?;
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -67,13 +68,19 @@ fn lock(dir: &Path) -> Result<File, LogError> {
         .open(dir.join("lock"))
         .map_err(io("open the lock"))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogError::Unavailable(format!(
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(io("lock the directory of a store")(error)),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, LogError> {
+    take(dir)?.ok_or_else(|| {
+        LogError::Unavailable(format!(
             "{} is open in another process: stop that one first",
             dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(io("lock the log's directory")(error)),
-    }
+        ))
+    })
 }
 
 impl Store {
@@ -133,7 +140,7 @@ impl Store {
     }
 }
 
-fn open(path: &Path, cache_bytes: u64) -> Result<Database, LogError> {
+pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Database, LogError> {
     Database::builder(path)
         .cache_size(cache_bytes)
         .worker_threads(WORKERS)

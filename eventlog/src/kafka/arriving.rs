@@ -18,6 +18,7 @@ use super::lineage::{self, Lineage, NO_TOPIC};
 use super::produce::{Message, Sender};
 use super::{Kafka, Options, blocking, contact, failed, progress, states, topics, watermarks};
 use crate::moving::{self, Carriable, Saved};
+use crate::shelf::InMemory;
 use crate::{Entry, Layout, LogError, Offset, Partition, Standing, Topic};
 
 /// Whose word it is how far everything had come: nobody's who still speaks.
@@ -226,7 +227,7 @@ impl moving::Arriving for Arriving {
 
     async fn open(self: Arc<Self>) -> Result<Arc<dyn Carriable>, LogError> {
         let found = topics::look(&self.options).await?;
-        Ok(Kafka::connect(self.options.clone(), &found).await?)
+        Ok(Kafka::connect(self.options.clone(), &found, Arc::new(InMemory)).await?)
     }
 }
 

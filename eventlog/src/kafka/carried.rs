@@ -48,7 +48,7 @@ impl Carriable for Kafka {
         let mut places = Vec::new();
         for (name, restore) in states::read(inner, output, partition).await? {
             let (states, position, context) = restore.finish();
-            let says = |stored: &crate::Stored| !place::past(stored, position);
+            let says = |stored: &crate::Stored| !stored.is_past(position);
             places.push(SavedPlace {
                 name,
                 position,

@@ -107,7 +107,10 @@ impl Shelves {
 
 /// Lets go of what nobody needs; returns how many keys.
 pub(super) async fn clean(inner: &Inner, output: Topic, partition: Partition) -> Result<usize, LogError> {
-    let shelves: Shelves = states::fold(inner, output, partition, Shelves::take).await?;
+    let shelves = states::fold(inner, output, partition, |shelves: Shelves, saved| {
+        Ok(shelves.take(saved))
+    })
+    .await?;
     let (first, then) = shelves.dispensable(inner.options.silent_after);
     let topic = inner.options.states(output);
     for keys in first.chunks(AT_ONCE).chain(then.chunks(AT_ONCE)) {

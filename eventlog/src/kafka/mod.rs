@@ -51,8 +51,10 @@ pub use share::Share;
 pub use standby::Standby;
 pub use topics::{Drift, apply};
 
+use crate::shelf::InMemory;
 use crate::{
-    Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Standing, Topic, Workspace,
+    Append, Batch, Bounds, EventLog, Layout, Limit, LogError, Offset, Partition, Reached, Shelves, Shelving, Standing,
+    Topic, Workspace,
 };
 use contact::Reader;
 use frames::Frames;
@@ -81,6 +83,8 @@ struct Inner {
     history: History,
     /// Asks the brokers: watermarks, moments.
     asking: Arc<Reader>,
+    /// Where states of places are that are claimed here.
+    shelves: Arc<dyn Shelves>,
     progress: Arc<Progress>,
     pulse: Pulse,
     frames: Frames,
@@ -105,12 +109,20 @@ impl Kafka {
     /// [`LogError::Unavailable`] where no broker answers or topics are missing; [`LogError::Elsewhere`] where it has not
     /// arrived whole, or is not the journal that was carried here.
     pub async fn open(options: Options) -> Result<Arc<Self>, LogError> {
-        let found = topics::look(&options).await?;
-        found.standing().check_whole()?;
-        Self::connect(options, &found).await
+        Self::open_with(options, Arc::new(InMemory)).await
     }
 
-    async fn connect(options: Options, found: &Found) -> Result<Arc<Self>, LogError> {
+    /// The same, with processors' states on these shelves.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(options: Options, shelves: Arc<dyn Shelves>) -> Result<Arc<Self>, LogError> {
+        let found = topics::look(&options).await?;
+        found.standing().check_whole()?;
+        Self::connect(options, &found, shelves).await
+    }
+
+    async fn connect(options: Options, found: &Found, shelves: Arc<dyn Shelves>) -> Result<Arc<Self>, LogError> {
         let layout = found.layout(&options)?;
         let asking = Arc::new(contact::reader(&options, options.consumer())?);
         contact::keep(&asking);
@@ -126,6 +138,7 @@ impl Kafka {
             tails: Tails::start(&options)?,
             history: History::new(&options)?,
             asking,
+            shelves,
             layout,
             standing,
             options,
@@ -181,6 +194,12 @@ impl Inner {
     ) -> Result<T, LogError> {
         let asking = Arc::clone(&self.asking);
         blocking(move || question(&asking).map_err(|e| failed(&e))).await
+    }
+
+    /// A shelf for a place's states.
+    async fn shelf(&self) -> Result<Arc<dyn Shelving>, LogError> {
+        let shelves = Arc::clone(&self.shelves);
+        blocking(move || shelves.shelf()).await
     }
 
     /// The tail of a partition, which is followed from the first question on.

@@ -10,10 +10,9 @@ use schemas::derived::Origin;
 use smol_str::SmolStr;
 
 use super::produce::{Message, Sender};
-use super::{Inner, cleaning, frames, states};
-use crate::origin::Restore;
+use super::{Inner, blocking, cleaning, frames, states};
 use crate::{
-    Checkpoint, Limit, LogError, MemoryShelf, Offset, Output, Partition, Reached, Saving, Shelf, Stored, Topic, Work,
+    Checkpoint, Limit, LogError, Offset, Output, Partition, Reached, Saving, Shelf, Shelving, Stored, Topic, Work,
     Workspace, check,
 };
 
@@ -28,7 +27,7 @@ pub(super) struct Place {
     sender: Arc<Sender>,
     /// Whose life this is: part of the keys of what it saves.
     writer: Arc<str>,
-    states: MemoryShelf,
+    states: Arc<dyn Shelving>,
     position: Offset,
     context: Bytes,
     last: Option<Origin>,
@@ -55,8 +54,8 @@ pub(super) async fn claim(
 ) -> Result<Place, LogError> {
     let away = inner.pulse.feel();
     let sender = inner.conclusions.now()?;
-    let mut saved = states::read(inner, output, partition).await?;
-    let (mut states, position, context) = saved.remove(processor).map(Restore::finish).unwrap_or_default();
+    let states = inner.shelf().await?;
+    let (position, context) = states::restore(inner, processor, (output, partition), Arc::clone(&states)).await?;
     let journal = inner.watermarks(Topic::Journal, partition).await?;
     if !(journal.start..=journal.end).contains(&position) {
         return Err(LogError::OutOfRange {
@@ -69,7 +68,6 @@ pub(super) async fn claim(
     let last = last_origin(inner, output, partition).await?;
     let writer: Arc<str> = states::new_writer().into();
     cleaning::begin(inner, &writer, (output, partition));
-    states.retain(|_, stored| !past(stored, position));
     Ok(Place {
         inner: Arc::clone(inner),
         name: SmolStr::new(processor),
@@ -78,7 +76,7 @@ pub(super) async fn claim(
         sender,
         writer,
         away,
-        states: MemoryShelf::new(states),
+        states,
         position,
         context,
         last,
@@ -122,7 +120,7 @@ impl Place {
         &self.inner
     }
 
-    pub(super) const fn states(&self) -> &MemoryShelf {
+    pub(super) const fn states(&self) -> &Arc<dyn Shelving> {
         &self.states
     }
 
@@ -134,9 +132,14 @@ impl Place {
     }
 
     /// Holds a checkpoint without saving it.
-    pub(super) fn keep(&mut self, checkpoint: Checkpoint) {
+    ///
+    /// # Errors
+    /// As the shelf's: the place is to be claimed again.
+    pub(super) async fn keep(&mut self, checkpoint: Checkpoint) -> Result<(), LogError> {
         (self.position, self.context) = (checkpoint.position, checkpoint.context);
-        shelve(&self.states, checkpoint.states, checkpoint.position);
+        let kept = shelve(Arc::clone(&self.states), checkpoint.states, checkpoint.position).await;
+        self.broken |= kept.is_err();
+        kept
     }
 
     /// Whether something may still be committed.
@@ -211,7 +214,7 @@ impl Place {
     /// States, then the position, each durable before the next; then the shelf shows them.
     fn saving(&self, checkpoint: Checkpoint) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
         let (inner, sender, name) = (Arc::clone(&self.inner), Arc::clone(&self.sender), self.name.clone());
-        let (states, partition, output) = (self.states.clone(), self.partition, self.output);
+        let (states, partition, output) = (Arc::clone(&self.states), self.partition, self.output);
         let (writer, journal) = (Arc::clone(&self.writer), inner.layout.incarnation);
         async move {
             let (topic, patience) = (inner.options.states(output), inner.options.commit_timeout);
@@ -242,27 +245,18 @@ impl Place {
             let position = states::position_value(journal, checkpoint.position, &checkpoint.context);
             let key = states::position_key(&name, &writer);
             within(patience, sender.send(std::iter::once(message(&key, &position)))).await?;
-            shelve(&states, checkpoint.states, checkpoint.position);
-            Ok(())
+            shelve(states, checkpoint.states, checkpoint.position).await
         }
     }
 }
 
 /// Shows what a checkpoint holds.
-fn shelve(shelf: &MemoryShelf, states: Vec<(SmolStr, Stored)>, position: Offset) {
-    let mut shelf = shelf.states();
-    for (key, stored) in states {
-        if past(&stored, position) {
-            shelf.remove(&key);
-        } else {
-            shelf.insert(key, stored);
-        }
-    }
-}
-
-/// Whether it says nothing more to whoever goes on from `position`: a removed state only says what to pass over.
-pub(super) const fn past(stored: &Stored, position: Offset) -> bool {
-    stored.value.is_none() && stored.applied < position
+async fn shelve(shelf: Arc<dyn Shelving>, states: Vec<(SmolStr, Stored)>, position: Offset) -> Result<(), LogError> {
+    let changes = states.into_iter().map(move |(key, stored)| {
+        let says = !stored.is_past(position);
+        (key, says.then_some(stored))
+    });
+    blocking(move || shelf.put(changes.collect())).await
 }
 
 fn encoded(origin: &Origin) -> Vec<u8> {
@@ -295,7 +289,7 @@ impl Workspace for Place {
     }
 
     fn shelf(&self) -> Arc<dyn Shelf> {
-        Arc::new(self.states.clone())
+        Arc::<dyn Shelving>::clone(&self.states)
     }
 
     async fn commit(&mut self, work: Work) -> Result<(), LogError> {

@@ -7,7 +7,7 @@
 //! over repeats. Once somebody else is heard who has come as far as the standby had when it began to speak, it is silent
 //! again.
 //!
-//! States are kept in memory alone while it is silent. Before it saves any, it compares what it holds with what is saved
+//! States are kept here alone while it is silent. Before it saves any, it compares what it holds with what is saved
 //! and adds whatever the dead owner had not saved: a position stands for every state before it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,11 +24,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::place::{self, Place};
-use super::{Inner, Kafka, states};
-use crate::origin::Restore;
+use super::{Inner, Kafka, blocking, states};
 use crate::{
-    Append, Batch, Bounds, Checkpoint, EventLog, Layout, Limit, LogError, MemoryShelf, Offset, Output, Partition,
-    Reached, Shelf, Stored, Topic, Work, Workspace,
+    Append, Batch, Bounds, Checkpoint, EventLog, Layout, Limit, LogError, Offset, Output, Partition, Reached, Shelf,
+    Shelving, Stored, Topic, Work, Workspace,
 };
 
 /// How often the owner is listened for.
@@ -120,7 +119,7 @@ struct Silent {
     position: Offset,
     context: Bytes,
     last: Option<Origin>,
-    shelf: MemoryShelf,
+    shelf: Arc<dyn Shelving>,
     held: Arc<Mutex<Held>>,
 }
 
@@ -165,7 +164,7 @@ impl Silent {
         let (position, context) = (place.position(), place.context());
         let (last, shelf, inner) = (
             place.last_origin().cloned(),
-            place.states().clone(),
+            Arc::clone(place.states()),
             Arc::clone(place.inner()),
         );
         let held = Arc::new(Mutex::new(Held {
@@ -218,37 +217,43 @@ async fn watch(held: Weak<Mutex<Held>>, inner: Weak<Inner>, processor: SmolStr, 
 
 /// Compares what is held with what is saved: from then on it may be saved.
 async fn settle(held: &Mutex<Held>, inner: &Inner, processor: &str) -> Result<(), LogError> {
-    let (output, partition) = held.lock().await.at;
-    let mut saved = states::read(inner, output, partition).await?;
-    let (saved, _, _) = saved.remove(processor).map(Restore::finish).unwrap_or_default();
+    let at = held.lock().await.at;
+    let saved = inner.shelf().await?;
+    states::restore(inner, processor, at, Arc::clone(&saved)).await?;
     let mut held = held.lock().await;
-    let position = held.place.position();
-    let ours = held.place.states().clone();
+    let (ours, position) = (Arc::clone(held.place.states()), held.place.position());
+    let unsaved = blocking(move || missing(&*ours, &*saved, position)).await?;
     if let Some(speaking) = &mut held.speaks {
-        speaking.unsaved = Some(missing(&ours.states(), &saved, position));
+        speaking.unsaved = Some(unsaved);
     }
     Ok(())
 }
 
 /// What is held and not saved, removals included.
-fn missing(
-    ours: &BTreeMap<SmolStr, Stored>,
-    saved: &BTreeMap<SmolStr, Stored>,
-    position: Offset,
-) -> BTreeMap<SmolStr, Stored> {
-    let changed = ours.iter().filter(|(key, stored)| saved.get(*key) != Some(*stored));
-    let changed = changed.map(|(key, stored)| (key.clone(), stored.clone()));
-    let gone = saved
-        .iter()
-        .filter(|(key, stored)| stored.value.is_some() && stored.applied < position && !ours.contains_key(*key));
-    let gone = gone.map(|(key, _)| {
-        let removed = Stored {
-            applied: position - 1,
-            value: None,
-        };
-        (key.clone(), removed)
-    });
-    changed.chain(gone).collect()
+fn missing(ours: &dyn Shelf, saved: &dyn Shelf, position: Offset) -> Result<BTreeMap<SmolStr, Stored>, LogError> {
+    let (mut missing, mut failed) = (BTreeMap::new(), Ok(()));
+    ours.visit(&mut |key, stored| match saved.get(key) {
+        Ok(known) if known.as_ref() == Some(&stored) => {}
+        Ok(_) => drop(missing.insert(SmolStr::new(key), stored)),
+        Err(error) => failed = Err(error),
+    })?;
+    saved.visit(&mut |key, stored| {
+        if stored.value.is_none() || stored.applied >= position {
+            return;
+        }
+        match ours.get(key) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let removed = Stored {
+                    applied: position - 1,
+                    value: None,
+                };
+                missing.insert(SmolStr::new(key), removed);
+            }
+            Err(error) => failed = Err(error),
+        }
+    })?;
+    failed.map(|()| missing)
 }
 
 impl Held {
@@ -350,7 +355,7 @@ impl Workspace for Silent {
     }
 
     fn shelf(&self) -> Arc<dyn Shelf> {
-        Arc::new(self.shelf.clone())
+        Arc::<dyn Shelving>::clone(&self.shelf)
     }
 
     async fn commit(&mut self, mut work: Work) -> Result<(), LogError> {
@@ -364,10 +369,10 @@ impl Workspace for Silent {
         match &mut held.speaks {
             None => {
                 held.kept.extend(work.outputs);
-                if let Some(checkpoint) = work.checkpoint {
-                    held.place.keep(checkpoint);
+                match work.checkpoint {
+                    Some(checkpoint) => held.place.keep(checkpoint).await,
+                    None => Ok(()),
                 }
-                Ok(())
             }
             Some(speaking) => {
                 match (&mut speaking.unsaved, &mut work.checkpoint) {
@@ -375,7 +380,7 @@ impl Workspace for Silent {
                     // Not before it is known what else is to be saved.
                     (None, checkpoint) => {
                         if let Some(checkpoint) = checkpoint.take() {
-                            held.place.keep(checkpoint);
+                            held.place.keep(checkpoint).await?;
                         }
                     }
                     (Some(_), None) => {}

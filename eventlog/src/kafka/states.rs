@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rdkafka::consumer::Consumer;
@@ -22,7 +23,10 @@ use tokio::time::Instant;
 
 use super::{Inner, blocking, contact, failed, is_of_one_broker, timeout, watermarks};
 use crate::origin::Restore;
-use crate::{LogError, Offset, Partition, Stored, Topic};
+use crate::{LogError, Offset, Partition, Shelving, Stored, Topic, shelf};
+
+/// So many states are in memory at once while a place is restored.
+const AT_ONCE: usize = 8192;
 
 /// A name for a new writer, which nobody else has.
 pub(super) fn new_writer() -> String {
@@ -74,6 +78,35 @@ pub(super) enum What {
     Gone,
 }
 
+/// Puts what a place has saved on a shelf that is empty; returns its position and that position's context.
+pub(super) async fn restore(
+    inner: &Inner,
+    place: &str,
+    (output, partition): (Topic, Partition),
+    onto: Arc<dyn Shelving>,
+) -> Result<(Offset, Bytes), LogError> {
+    let (place, to) = (SmolStr::new(place), Arc::clone(&onto));
+    let take = move |mut restore: Restore, saved: Saved| {
+        match saved.what {
+            What::State(key, stored) if saved.place == place => restore.state(key, stored),
+            What::Position(offset, context) if saved.place == place => restore.position(offset, context),
+            _ => {}
+        }
+        if restore.states() >= AT_ONCE {
+            restore.unload(&*to)?;
+        }
+        Ok(restore)
+    };
+    let mut restore = fold(inner, output, partition, take).await?;
+    blocking(move || {
+        restore.unload(&*onto)?;
+        let (_, position, context) = restore.finish();
+        shelf::tidy(&*onto, position)?;
+        Ok((position, context))
+    })
+    .await
+}
+
 /// What every place has saved for one partition of a derived topic.
 pub(super) async fn read(
     inner: &Inner,
@@ -86,7 +119,7 @@ pub(super) async fn read(
             What::Position(offset, context) => places.entry(saved.place).or_default().position(offset, context),
             What::Gone => {}
         }
-        places
+        Ok(places)
     };
     fold(inner, output, partition, take).await
 }
@@ -96,7 +129,7 @@ pub(super) async fn fold<T: Default + Send + 'static>(
     inner: &Inner,
     output: Topic,
     partition: Partition,
-    take: impl Fn(T, Saved) -> T + Send + 'static,
+    take: impl Fn(T, Saved) -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     let (options, name) = (inner.options.clone(), inner.options.states(output));
     let journal = inner.layout.incarnation;
@@ -118,7 +151,7 @@ pub(super) async fn fold<T: Default + Send + 'static>(
                 Some(Ok(message)) => {
                     heard = Instant::now();
                     let at = message.timestamp().to_millis().unwrap_or(0);
-                    folded = take(folded, unpack(journal, message.key(), message.payload(), at)?);
+                    folded = take(folded, unpack(journal, message.key(), message.payload(), at)?)?;
                     if message.offset() + 1 >= end {
                         return Ok(folded);
                     }

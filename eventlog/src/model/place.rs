@@ -9,7 +9,7 @@ use schemas::derived::Origin;
 use super::cluster::{Claimed, PlaceName};
 use super::{Model, Rules, check_size};
 use crate::origin::{self, Step};
-use crate::{LogError, MemoryShelf, Offset, Partition, Shelf, Topic, Work, Workspace, check};
+use crate::{LogError, MemoryShelf, Offset, Partition, Shelf, Shelving, Topic, Work, Workspace, check};
 
 #[derive(Debug)]
 pub(super) struct Place {
@@ -65,7 +65,8 @@ impl Place {
         }
         if let Some((position, context, states)) = saved {
             (self.position, self.context) = (position, context);
-            self.states.states().extend(states);
+            self.states
+                .put(states.into_iter().map(|(key, stored)| (key, Some(stored))).collect())?;
         }
         Ok(())
     }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use eventlog::conformance::{Harness, appending, conclusion, everything};
+use eventlog::embedded::LocalShelves;
 use eventlog::kafka::{Kafka, Options, apply};
 use eventlog::{Checkpoint, EventLog, Limit, LogError, ManualClock, Stored, Topic, Work};
+use tempfile::TempDir;
 
 /// Logs of this process, each with topics of its own.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -31,17 +33,28 @@ pub(super) async fn fresh(options: &Options) -> Arc<Kafka> {
     Kafka::open(options.clone()).await.expect("the log opens")
 }
 
+/// A process that keeps states on its disk, with so little memory for them that they go there.
+pub(super) async fn with_states(options: &Options, dir: &TempDir) -> Arc<Kafka> {
+    let states = LocalShelves::new(dir.path(), 1 << 20, 64 << 10);
+    let opened = Kafka::open_with(options.clone(), Arc::new(states)).await;
+    opened.expect("the log opens")
+}
+
 pub(super) struct OnKafka {
     options: Options,
+    states: TempDir,
     log: Option<Arc<Kafka>>,
     clock: ManualClock,
 }
 
 impl OnKafka {
     pub(super) async fn with(options: Options) -> Self {
+        let states = tempfile::tempdir().expect("a directory");
+        assert_eq!(apply(&options).await.expect("topics are made"), [], "as they were made");
         Self {
-            log: Some(fresh(&options).await),
+            log: Some(with_states(&options, &states).await),
             options,
+            states,
             clock: ManualClock::default(),
         }
     }
@@ -60,7 +73,7 @@ impl Harness for OnKafka {
 
     async fn restart(&mut self) {
         self.log = None;
-        self.log = Some(Kafka::open(self.options.clone()).await.expect("the log opens"));
+        self.log = Some(with_states(&self.options, &self.states).await);
     }
 
     fn clock(&self) -> &ManualClock {

@@ -9,8 +9,9 @@ use eventlog::conformance::{appending, conclusion, seen};
 use eventlog::kafka::{Kafka, Options, Standby};
 use eventlog::{Checkpoint, EventLog, Offset, Stored, Topic, Work, Workspace};
 use schemas::codec::Catalogue;
+use tempfile::TempDir;
 
-use super::kafka::{fresh, options};
+use super::kafka::{fresh, options, with_states};
 
 const PATIENCE: Duration = Duration::from_millis(400);
 /// Longer than anything here takes, on a machine that does a hundred other things.
@@ -20,6 +21,7 @@ struct Both {
     options: Options,
     owner: Arc<Kafka>,
     standby: Standby,
+    _states: TempDir,
 }
 
 impl Both {
@@ -28,12 +30,14 @@ impl Both {
         let owner = fresh(&options).await;
         let records = (0..20).map(|n| appending(0, "p", format!("{n}"))).collect();
         owner.append(Topic::Journal, records).await.expect("appended");
-        let other = Kafka::open(options.clone()).await.expect("another process");
+        let states = tempfile::tempdir().expect("a directory");
+        let other = with_states(&options, &states).await;
         let standby = Standby::new(other, PATIENCE, Arc::new(Catalogue::builtin()));
         Self {
             options,
             owner,
             standby,
+            _states: states,
         }
     }
 
