@@ -19,6 +19,9 @@ use crate::{LogError, Offset, Shelf, Stored};
 /// So many processes may share a directory.
 const ROOMS: usize = 64;
 
+/// One thread flushes and compacts. Of two, the first does nothing but hand compactions to the second, again and again, as long
+/// as that is busy with one (fjall 3.1).
+const WORKERS: usize = 1;
 /// Before every key: fjall has no empty ones.
 const FRONT: &str = "/";
 
@@ -95,7 +98,7 @@ impl Room {
             std::fs::remove_dir_all(&path).map_err(store::io("clear away old copies of states"))?;
         }
         Ok(Self {
-            database: store::open(&path, cache_bytes)?,
+            database: store::open(&path, cache_bytes, WORKERS)?,
             memtable_bytes,
             next: AtomicU64::new(0),
             _held: held,

@@ -94,7 +94,7 @@ impl Store {
         } else {
             create(dir, &path)?;
         }
-        let database = open(&path, cache_bytes)?;
+        let database = open(&path, cache_bytes, WORKERS)?;
         Ok(Self {
             database,
             spaces: RwLock::default(),
@@ -140,10 +140,10 @@ impl Store {
     }
 }
 
-pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Database, LogError> {
+pub(super) fn open(path: &Path, cache_bytes: u64, workers: usize) -> Result<Database, LogError> {
     Database::builder(path)
         .cache_size(cache_bytes)
-        .worker_threads(WORKERS)
+        .worker_threads(workers)
         .manual_journal_persist(true)
         .journal_compression(CompressionType::None)
         .open()
@@ -156,7 +156,7 @@ fn create(dir: &Path, path: &Path) -> Result<(), LogError> {
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished).map_err(io("clear an unfinished store"))?;
     }
-    drop(open(&unfinished, 1 << 20)?);
+    drop(open(&unfinished, 1 << 20, WORKERS)?);
     std::fs::rename(&unfinished, path).map_err(io("name the new store"))?;
     sync_directory(dir)
 }

@@ -109,6 +109,17 @@ pub(super) struct Life {
 impl Keeper {
     /// Until `shutdown`, or until a newer version takes over.
     pub(super) async fn keep(self) {
+        self.live().await;
+        if self.shutdown.is_cancelled() {
+            let (processor, partition) = (self.kind.name, self.partition);
+            self.options.board.leave(processor, partition);
+            for figure in [crate::metrics::LAG, crate::metrics::RESIDENT] {
+                metrics::gauge!(figure, "processor" => processor, "partition" => partition.to_string()).set(0.0);
+            }
+        }
+    }
+
+    async fn live(&self) {
         let mut pause = FIRST_PAUSE;
         let mut bad = None;
         loop {

@@ -74,6 +74,12 @@ impl Board {
         self.change(processor, partition, |status| status.state = state);
     }
 
+    /// It is somebody else's now: whatever it was doing here, and however far it was behind, is no news any more.
+    pub(super) fn leave(&self, processor: &'static str, partition: Partition) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&(processor, partition));
+    }
+
     pub(super) fn change(&self, processor: &'static str, partition: Partition, change: impl FnOnce(&mut Status)) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(all.entry((processor, partition)).or_insert(Status {

@@ -18,6 +18,8 @@ pub struct ProgressBoard {
 struct Place {
     next: Offset,
     stopped: Option<String>,
+    /// It was followed here, and is somebody else's now.
+    left: bool,
 }
 
 /// A partition that needs a person before its views go on.
@@ -72,7 +74,15 @@ impl ProgressBoard {
         places
             .entry((topic, partition))
             .or_default()
-            .send_modify(|place| place.next = next);
+            .send_modify(|place| (place.next, place.left) = (next, false));
+    }
+
+    /// It is not followed here any more: where it stood, and how far behind, is no news of it.
+    pub(super) fn leave(&self, topic: Topic, partition: Partition) {
+        let mut places = self.lock();
+        let place = places.entry((topic, partition)).or_default();
+        place.send_modify(|place| (place.stopped, place.left) = (None, true));
+        crate::metrics::stopped(places.values().filter(|p| p.borrow().stopped.is_some()).count());
     }
 
     /// Nothing more will be projected here until a person has looked.
@@ -179,7 +189,7 @@ impl ProgressBoard {
         stopped.collect()
     }
 
-    /// How far each followed partition is behind the log.
+    /// How far each followed partition is behind the log; those that were followed before, not at all.
     ///
     /// # Errors
     /// [`LogError`] where the log's end cannot be found out.
@@ -187,11 +197,15 @@ impl ProgressBoard {
         let places: Vec<_> = self
             .lock()
             .iter()
-            .map(|(at, place)| (*at, place.borrow().next))
+            .map(|(at, place)| (*at, place.borrow().clone()))
             .collect();
         let mut lags = Vec::with_capacity(places.len());
-        for ((topic, partition), next) in places {
-            let end = log.bounds(topic, partition).await?.end;
+        for ((topic, partition), Place { next, left, .. }) in places {
+            let end = if left {
+                next
+            } else {
+                log.bounds(topic, partition).await?.end
+            };
             lags.push(Lag {
                 topic,
                 partition,
@@ -252,5 +266,7 @@ mod tests {
             reason: "why".to_owned(),
         };
         assert_eq!(board.stopped(), [stopped]);
+        board.leave(Topic::Alerts, 1);
+        assert_eq!(board.stopped(), [], "whoever has it now says so");
     }
 }

@@ -64,6 +64,9 @@ impl Follower {
         let follow = self.follow(None);
         let ended = shutdown.run_until_cancelled(follow).await.unwrap_or(Ok(()));
         self.tell(&ended);
+        if shutdown.is_cancelled() {
+            self.options.board.leave(self.topic, self.partition);
+        }
         ended
     }
 

@@ -146,17 +146,22 @@ async fn views_follow_the_log_and_go_on_where_they_were() {
     for round in 0..3 {
         let views = house.views();
         let running = Running::start(&house.log, &views);
-        let last = house.facts(&beats(10 * round, 10 * round + 10)).await;
+        let first = 11 * round;
+        let last = house.facts(&beats(first, first + 10)).await;
         running.reach(Topic::Journal, last + 1).await;
-        let wanted: Vec<f64> = (0..10 * round + 10).rev().map(|n| n as f64).collect();
+        let wanted: Vec<f64> = (0..first + 10).rev().map(|n| n as f64).collect();
         assert_eq!(heart_rates(&views).await, wanted);
         assert_eq!(running.options.board.lag(&*house.log).await.unwrap()[0].records(), 0);
+        let board = Arc::clone(&running.options.board);
         running.stop().await.unwrap();
         let progress = views.progress(Topic::Journal, 0).await.unwrap().unwrap();
         assert_eq!(
             (progress.next, progress.incarnation),
             (last + 1, house.log.layout().incarnation)
         );
+        house.facts(&beats(first + 10, first + 11)).await;
+        let lags = board.lag(&*house.log).await.unwrap();
+        assert!(lags.iter().all(|lag| lag.records() == 0), "not ours any more: {lags:?}");
     }
 }
 
