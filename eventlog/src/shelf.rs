@@ -14,7 +14,8 @@ pub type Put = (SmolStr, Option<Stored>);
 
 /// A shelf as its owner has it.
 pub trait Shelving: Shelf + std::fmt::Debug {
-    /// Puts states on it, replaces them or takes them away. Whoever reads sees all of these changes or none.
+    /// Puts states on it, replaces them or takes them away. Whoever reads meanwhile may see some of these changes and not
+    /// yet the others: a task asks for none of these keys, since it holds what is being saved in memory.
     ///
     /// # Errors
     /// [`LogError::Full`], [`LogError::Unavailable`]: what it holds is no longer known.
@@ -40,18 +41,24 @@ impl Shelves for InMemory {
     }
 }
 
+/// So many changes are made at once where all of a shelf is gone through.
+const AT_ONCE: usize = 8192;
+
 /// Takes what says nothing more to whoever goes on from `position` off a shelf.
 ///
 /// # Errors
 /// As the shelf's.
 pub fn tidy(shelf: &dyn Shelving, position: Offset) -> Result<(), LogError> {
-    let mut past = Vec::new();
+    let (mut past, mut done) = (Vec::new(), Ok(()));
     shelf.visit(&mut |key, stored| {
-        if stored.is_past(position) {
+        if stored.is_past(position) && done.is_ok() {
             past.push((SmolStr::new(key), None));
+            if past.len() >= AT_ONCE {
+                done = shelf.put(std::mem::take(&mut past));
+            }
         }
     })?;
-    if past.is_empty() { Ok(()) } else { shelf.put(past) }
+    done.and_then(|()| shelf.put(past))
 }
 
 /// States by key, as of their owner's last checkpoint. Clones are handles to the same ones.
@@ -136,5 +143,24 @@ mod tests {
         assert_eq!(visited("b", "d"), ["b", "c"]);
         assert_eq!(visited("d", "b"), [""; 0]);
         assert_eq!(visited("", "~"), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn only_removals_that_are_behind_the_position_are_taken_off() {
+        let shelf = MemoryShelf::default();
+        let many = AT_ONCE as i64 + 9;
+        let put = |key: String, applied, there: bool| {
+            let value = there.then(Bytes::new);
+            (key.into(), Some(Stored { applied, value }))
+        };
+        let removed = (0..many).map(|n| put(format!("removed/{n:05}"), n, false));
+        let there = (0..3).map(|n| put(format!("there/{n}"), n, true));
+        shelf.put(removed.chain(there).collect()).expect("put");
+        tidy(&shelf, many - 2).expect("tidied");
+        let mut left = Vec::new();
+        shelf.visit(&mut |key, _| left.push(key.to_owned())).expect("visited");
+        let removed = [many - 2, many - 1].map(|n| format!("removed/{n:05}"));
+        let there = ["there/0", "there/1", "there/2"].map(str::to_owned);
+        assert_eq!(left, [&removed[..], &there[..]].concat());
     }
 }

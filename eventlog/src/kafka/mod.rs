@@ -1,6 +1,6 @@
 //! The log on Apache Kafka: topics as they are there, many processes at once.
 //!
-//! [`produce`] writes and waits for the brokers' word, [`tail`] keeps what has just come for everyone who follows,
+//! [`produce`] writes and waits for the brokers' word ([`lane`]: for its turn before that), [`tail`] keeps what has just come for everyone who follows,
 //! [`history`] reads what is older, [`place`] is a processor's place by the origin rule ([`crate::origin`]): outputs,
 //! then states, then the position, each durable before the next. [`progress`] tells every process how far places have
 //! come. [`topics`] makes and checks topics. [`access`] is how brokers know us and we know them, [`contact`] what all
@@ -16,6 +16,7 @@ mod cleaning;
 mod contact;
 mod frames;
 mod history;
+mod lane;
 mod lineage;
 mod mirror;
 mod native;

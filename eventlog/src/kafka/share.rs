@@ -30,6 +30,8 @@ use crate::{LogError, Partition, Topic};
 
 /// How often the group is looked after.
 const POLL: Duration = Duration::from_millis(100);
+/// A look that took longer counts for no more: the process stood still, and so did what it could have heard.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The partitions that are this process's now.
 #[derive(Debug)]
@@ -63,44 +65,37 @@ impl Drop for Share {
 
 struct Member {
     contact: Contact,
-    mine: watch::Sender<BTreeSet<Partition>>,
+    /// Nobody, once the member is given up: the client itself may take long to end.
+    mine: Mutex<Option<watch::Sender<BTreeSet<Partition>>>>,
     handed: Arc<AtomicU64>,
     journal: String,
-    /// Told only where it differs.
-    last: Mutex<BTreeSet<Partition>>,
     stands: Mutex<Stands>,
 }
 
 /// How a member stands in its group.
+#[derive(Default)]
 struct Stands {
-    /// When it was last known to be in it.
-    inside: Instant,
+    /// How long it has been looked after since it was last known to be in it.
+    outside: Duration,
     /// What the client said last.
     said: String,
 }
 
 impl Stands {
-    fn new() -> Self {
-        Self {
-            inside: Instant::now(),
-            said: String::new(),
-        }
-    }
-
     fn hear(&mut self, state: &str, join_state: &str) {
         if (state, join_state) == ("up", "steady") {
-            self.inside = Instant::now();
+            self.outside = Duration::ZERO;
         }
         self.said = format!("{state}, {join_state}");
     }
 
-    /// Why it is to be given up, where it is.
-    fn outside(&self, patience: Duration) -> Option<String> {
-        let away = self.inside.elapsed();
-        (away >= patience).then(|| {
+    /// Why it is to be given up, where it is, after another look.
+    fn outside(&mut self, look: Duration, patience: Duration) -> Option<String> {
+        self.outside += look.min(LOOK);
+        (self.outside >= patience).then(|| {
             format!(
                 "this process has not been in its group for {} s (the client: {}): it joins again",
-                away.as_secs(),
+                self.outside.as_secs(),
                 self.said
             )
         })
@@ -110,6 +105,10 @@ impl Stands {
 impl Member {
     fn stands(&self) -> MutexGuard<'_, Stands> {
         self.stands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mine(&self) -> MutexGuard<'_, Option<watch::Sender<BTreeSet<Partition>>>> {
+        self.mine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, consumer: &BaseConsumer<Self>) {
@@ -123,11 +122,13 @@ impl Member {
             .iter()
             .filter_map(|element| Partition::try_from(element.partition()).ok())
             .collect();
-        if let Ok(mut last) = self.last.lock()
-            && *last != mine
-        {
-            last.clone_from(&mine);
-            self.mine.send_replace(mine);
+        if let Some(told) = &*self.mine() {
+            // Only where it differs.
+            told.send_if_modified(|known| {
+                let differs = *known != mine;
+                *known = mine;
+                differs
+            });
         }
     }
 }
@@ -180,11 +181,10 @@ impl Kafka {
         let contact = Contact::new(&options.access);
         let member = Member {
             contact: contact.clone(),
-            mine,
+            mine: Mutex::new(Some(mine)),
             handed: Arc::clone(&handed),
             journal: journal.clone(),
-            last: Mutex::default(),
-            stands: Mutex::new(Stands::new()),
+            stands: Mutex::default(),
         };
         let group = format!("{}-{name}", options.prefix);
         let mut config = options.member(&group);
@@ -230,15 +230,15 @@ impl Look {
     fn after(mut self) {
         while !self.left.load(Ordering::Acquire) {
             // Nothing is delivered through it; what is wrong is told by the client, with its reason.
+            let began = Instant::now();
             drop(self.consumer.poll(POLL));
             if let Some((code, reason)) = self.consumer.client().fatal_error() {
-                return self.end(code, reason);
+                return self.end(self.fenced(code).unwrap_or(reason));
             }
-            let outside = self.consumer.context().stands().outside(self.inner.options.failover);
+            let patience = self.inner.options.failover;
+            let outside = self.consumer.context().stands().outside(began.elapsed(), patience);
             if let Some(why) = outside {
-                tracing::error!("Kafka's group: {why}");
-                drop(self.ended.set(why));
-                return;
+                return self.end(why);
             }
             if let Some(mirror) = &mut self.mirror {
                 mirror.tell(&self.consumer, &self.mine.borrow());
@@ -250,21 +250,26 @@ impl Look {
         }
     }
 
-    fn end(&self, code: RDKafkaErrorCode, reason: String) {
-        let instance = self.inner.options.instance.as_deref().unwrap_or_default();
-        let why = if code == RDKafkaErrorCode::FencedInstanceId {
-            let mut fenced = self.inner.fenced.lock().unwrap_or_else(PoisonError::into_inner);
-            fenced.insert(self.name.clone());
-            format!(
-                "another process has joined the group {}-{} as {instance:?} and has our partitions: give each process a \
-                 name of its own (log.instance) and start this one again",
-                self.inner.options.prefix, self.name
-            )
-        } else {
-            reason
-        };
+    /// Why it ends, where another process has its name; notes it, so that it does not join again.
+    fn fenced(&self, code: RDKafkaErrorCode) -> Option<String> {
+        if code != RDKafkaErrorCode::FencedInstanceId {
+            return None;
+        }
+        let mut fenced = self.inner.fenced.lock().unwrap_or_else(PoisonError::into_inner);
+        fenced.insert(self.name.clone());
+        Some(format!(
+            "another process has joined the group {}-{} as {:?} and has our partitions: give each process a name of its own \
+             (log.instance) and start this one again",
+            self.inner.options.prefix,
+            self.name,
+            self.inner.options.instance.as_deref().unwrap_or_default(),
+        ))
+    }
+
+    fn end(&self, why: String) {
         tracing::error!("Kafka's group: {why}");
         drop(self.ended.set(why));
+        drop(self.consumer.context().mine().take());
     }
 }
 
@@ -273,17 +278,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_that_is_not_in_its_group_for_long_is_given_up() {
-        let mut stands = Stands::new();
+    fn a_member_that_is_not_in_its_group_for_long_is_given_up_and_one_that_stood_still_is_not() {
+        let (patience, mut stands) = (3 * LOOK, Stands::default());
         stands.hear("up", "steady");
-        assert_eq!(stands.outside(Duration::from_secs(30)), None);
-        stands.hear("wait-broker-transport", "init");
-        let why = stands.outside(Duration::ZERO).unwrap_or_default();
-        assert!(why.contains("wait-broker-transport, init"), "{why}");
-        let inside = stands.inside;
+        assert_eq!(stands.outside(60 * LOOK, patience), None, "one look");
         stands.hear("up", "wait-join");
-        assert_eq!(stands.inside, inside);
+        assert_eq!(stands.outside(LOOK, patience), None);
         stands.hear("up", "steady");
-        assert!(stands.inside > inside);
+        assert_eq!(stands.outside(LOOK, patience), None);
+        stands.hear("wait-broker-transport", "init");
+        assert_eq!(stands.outside(LOOK, patience), None);
+        let why = stands.outside(LOOK, patience).unwrap_or_default();
+        assert!(
+            why.contains("3 s") && why.contains("wait-broker-transport, init"),
+            "{why}"
+        );
     }
 }

@@ -142,8 +142,10 @@ struct Speaking {
     since: Instant,
     /// Who has come so far since has taken over from us.
     from: Offset,
-    /// What is to be saved beside what changes from now on; `None` while what is saved is still being read.
+    /// What is to be saved beside what changes from now on; `None` while it is still being found out.
     unsaved: Option<BTreeMap<SmolStr, Stored>>,
+    /// What was checkpointed meanwhile.
+    kept: BTreeMap<SmolStr, Stored>,
 }
 
 impl std::fmt::Debug for Silent {
@@ -215,15 +217,22 @@ async fn watch(held: Weak<Mutex<Held>>, inner: Weak<Inner>, processor: SmolStr, 
     }
 }
 
-/// Compares what is held with what is saved: from then on it may be saved.
+/// Compares what is held with what is saved: from then on it may be saved. What follows is computed and said meanwhile.
 async fn settle(held: &Mutex<Held>, inner: &Inner, processor: &str) -> Result<(), LogError> {
     let at = held.lock().await.at;
     let saved = inner.shelf().await?;
     states::restore(inner, processor, at, Arc::clone(&saved)).await?;
-    let mut held = held.lock().await;
-    let (ours, position) = (Arc::clone(held.place.states()), held.place.position());
-    let unsaved = blocking(move || missing(&*ours, &*saved, position)).await?;
-    if let Some(speaking) = &mut held.speaks {
+    let (ours, position) = {
+        let mut held = held.lock().await;
+        // What is checkpointed from here on is noted; what was before is on the shelf.
+        if let Some(speaking) = &mut held.speaks {
+            speaking.kept.clear();
+        }
+        (Arc::clone(held.place.states()), held.place.position())
+    };
+    let mut unsaved = blocking(move || missing(&*ours, &*saved, position)).await?;
+    if let Some(speaking) = &mut held.lock().await.speaks {
+        unsaved.append(&mut speaking.kept);
         speaking.unsaved = Some(unsaved);
     }
     Ok(())
@@ -295,6 +304,7 @@ impl Held {
             since: Instant::now(),
             from: self.reached,
             unsaved: None,
+            kept: BTreeMap::new(),
         });
         let work = Work {
             outputs: self.kept.drain(..).collect(),
@@ -380,6 +390,7 @@ impl Workspace for Silent {
                     // Not before it is known what else is to be saved.
                     (None, checkpoint) => {
                         if let Some(checkpoint) = checkpoint.take() {
+                            speaking.kept.extend(checkpoint.states.iter().cloned());
                             held.place.keep(checkpoint).await?;
                         }
                     }
@@ -397,4 +408,46 @@ fn complete(checkpoint: &mut Checkpoint, unsaved: BTreeMap<SmolStr, Stored>) {
     let mut all = unsaved;
     all.extend(states);
     checkpoint.states = all.into_iter().collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryShelf;
+
+    #[test]
+    fn what_was_never_saved_is_missing_and_so_is_the_removal_of_what_is_not_held() {
+        let stored = |applied, there: bool| Stored {
+            applied,
+            value: there.then(Bytes::new),
+        };
+        let shelf = |states: &[(&str, Stored)]| {
+            MemoryShelf::new(
+                states
+                    .iter()
+                    .map(|(key, stored)| ((*key).into(), stored.clone()))
+                    .collect(),
+            )
+        };
+        let ours = shelf(&[
+            ("equal", stored(3, true)),
+            ("newer", stored(8, true)),
+            ("never saved", stored(5, true)),
+        ]);
+        let saved = shelf(&[
+            ("equal", stored(3, true)),
+            ("newer", stored(4, true)),
+            ("removed since", stored(6, true)),
+            ("removed before", stored(2, false)),
+            ("of somebody further on", stored(10, true)),
+        ]);
+        let missing = missing(&ours, &saved, 10).unwrap_or_default();
+        let expected = [
+            ("never saved", stored(5, true)),
+            ("newer", stored(8, true)),
+            ("removed since", stored(9, false)),
+        ];
+        let expected = expected.map(|(key, stored)| (SmolStr::new(key), stored));
+        assert_eq!(missing, BTreeMap::from(expected));
+    }
 }
