@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::contact::{self, Reader};
 use super::tail::entry;
-use super::{Options, blocking, failed, is_of_one_broker};
+use super::{Options, blocking, failed, is_not_reached};
 use crate::chunks::{cut, size};
 use crate::{Batch, Entry, Limit, LogError, Offset, Partition, Topic};
 
@@ -210,7 +210,7 @@ impl Client {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
                 Some(Err(error)) if contact::passes(&error) => {}
-                Some(Err(error)) if is_of_one_broker(&error) && Instant::now() < until => {}
+                Some(Err(error)) if is_not_reached(&error) && Instant::now() < until => {}
                 Some(Err(error)) => return Err(error),
                 None if entries.is_empty() => {
                     return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));

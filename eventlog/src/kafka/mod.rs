@@ -414,12 +414,13 @@ fn failed(error: &KafkaError) -> LogError {
     }
 }
 
-/// Whether it says only that one broker is not reached: the client goes on by the others, once they have agreed on who
-/// leads, and whoever asks waits for that as long as for any answer.
-fn is_of_one_broker(error: &KafkaError) -> bool {
+/// Whether it says only that a broker is not reached, or at the moment none: the client goes on trying, by the others once
+/// they have agreed on who leads, and whoever asks waits for that as long as for any answer.
+fn is_not_reached(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve)
+        Some(Code::BrokerTransportFailure | Code::Resolve | Code::AllBrokersDown)
     )
 }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::contact::{self, Reader};
 use super::produce::{Message, Senders};
-use super::{Options, blocking, failed, is_of_one_broker, patiently};
+use super::{Options, blocking, failed, is_not_reached, patiently};
 use crate::{Layout, LogError, Offset, Partition, Reached, Standing, Topic};
 
 /// How often news is told and heard.
@@ -120,7 +120,7 @@ impl Progress {
                     self.take(message.key(), message.payload(), message.partition());
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => drop(behind.remove(&partition)),
-                Some(Err(error)) if is_of_one_broker(&error) && heard.elapsed() < options.failover => {}
+                Some(Err(error)) if is_not_reached(&error) && heard.elapsed() < options.failover => {}
                 Some(Err(error)) => return Err(failed(&error)),
                 None if heard.elapsed() >= options.failover => {
                     return Err(LogError::Unavailable(format!("{topic} is not delivered")));

@@ -21,7 +21,7 @@ use schemas::ids::EventId;
 use smol_str::SmolStr;
 use tokio::time::Instant;
 
-use super::{Inner, blocking, contact, failed, is_of_one_broker, timeout, watermarks};
+use super::{Inner, blocking, contact, failed, is_not_reached, timeout, watermarks};
 use crate::origin::Restore;
 use crate::{LogError, Offset, Partition, Shelving, Stored, Topic, shelf};
 
@@ -157,7 +157,7 @@ pub(super) async fn fold<T: Default + Send + 'static>(
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(folded),
-                Some(Err(error)) if is_of_one_broker(&error) && heard.elapsed() < options.failover => {}
+                Some(Err(error)) if is_not_reached(&error) && heard.elapsed() < options.failover => {}
                 Some(Err(error)) => return Err(failed(&error)),
                 None if heard.elapsed() >= options.failover => {
                     return Err(LogError::Unavailable(format!("{name}/{partition} is not delivered")));
