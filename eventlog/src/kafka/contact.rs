@@ -36,7 +36,7 @@ pub(super) struct Contact {
 }
 
 #[derive(Debug, Clone)]
-struct Trouble {
+pub(super) struct Trouble {
     what: String,
     /// Brokers do not let us in, or are not who they should be: waiting will not help.
     refused: bool,
@@ -65,7 +65,8 @@ impl Contact {
         token::from_file(file, SystemClock.now())
     }
 
-    fn last(&self) -> Option<Trouble> {
+    /// What there was last, if anything.
+    pub(super) fn last(&self) -> Option<Trouble> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

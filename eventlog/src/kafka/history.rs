@@ -233,3 +233,64 @@ fn message_is_of(message: &rdkafka::message::BorrowedMessage<'_>, topic: &str, p
     use rdkafka::Message;
     message.topic() == topic && message.partition() == i32::from(partition)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    use super::*;
+
+    const JOURNAL: At = (Topic::Journal, 0);
+
+    /// A broker of the client library itself, which can be away whenever it is said, with one record.
+    fn broker() -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, Options) {
+        let broker = MockCluster::new(1).unwrap();
+        let options = Options {
+            brokers: broker.bootstrap_servers(),
+            failover: Duration::from_secs(60),
+            ..Options::default()
+        };
+        let journal = options.topic(Topic::Journal);
+        broker.create_topic(&journal, 1, 1).unwrap();
+        let mut config = rdkafka::ClientConfig::new();
+        let producer: BaseProducer = config.set("bootstrap.servers", &options.brokers).create().unwrap();
+        let record = BaseRecord::to(&journal).partition(0).key("p1").payload("a reading");
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(options.failover).unwrap();
+        (broker, options)
+    }
+
+    #[test]
+    fn a_moment_in_which_no_broker_is_reached_is_waited_for() {
+        let (broker, options) = broker();
+        broker.broker_down(-1).unwrap();
+        let history = History::new(&options).unwrap();
+        let mut client = history.client(JOURNAL, 0).unwrap();
+        let contact = Arc::clone(client.consumer.context());
+        let journal = options.topic(Topic::Journal);
+        let read = thread::scope(|scope| {
+            let reading = scope.spawn(|| client.read(&journal, JOURNAL, 0, options.failover));
+            // What the client says then, one after the other: this broker is not reached, and so none is.
+            while contact.last().is_none() && !reading.is_finished() {
+                thread::sleep(Duration::from_millis(5));
+            }
+            broker.broker_up(-1).unwrap();
+            reading.join().unwrap()
+        });
+        let values: Vec<_> = read.unwrap().into_iter().map(|entry| entry.value).collect();
+        assert_eq!(values, ["a reading"]);
+    }
+
+    #[test]
+    fn a_log_without_brokers_is_given_up_when_patience_ends() {
+        let (broker, options) = broker();
+        broker.broker_down(-1).unwrap();
+        let history = History::new(&options).unwrap();
+        let mut client = history.client(JOURNAL, 0).unwrap();
+        let read = client.read(&options.topic(Topic::Journal), JOURNAL, 0, Duration::from_millis(300));
+        assert!(read.is_err(), "{:?}", read.ok());
+    }
+}
