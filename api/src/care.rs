@@ -249,17 +249,14 @@ mod tests {
         register(&house, "p1", 2, false, &["sow"]).await;
         register(&house, "p3", 1, false, &["ba"]).await;
         let fresh = CareTeams::new(Arc::clone(&house.clock) as Arc<dyn Clock>);
-        fresh.begin(&*house.state.parts.views).await.unwrap();
         let follows = Follower::new(Arc::clone(&house.log), vec![Arc::clone(&fresh) as Arc<dyn Follows>]);
+        // How far the views are, before they are read: they may go on meanwhile.
+        let views = &*house.state.parts.views;
         for partition in 0..house.log.layout().partitions {
-            let shown = house
-                .state
-                .parts
-                .views
-                .progress(eventlog::Topic::Journal, partition)
-                .await;
-            follows.known(partition, shown.unwrap().map_or(0, |progress| progress.next));
+            let shown = views.progress(eventlog::Topic::Journal, partition).await.unwrap();
+            follows.known(partition, shown.map_or(0, |progress| progress.next));
         }
+        fresh.begin(views).await.unwrap();
         follows.catch_up().await.unwrap();
         let anew = CareTeams::new(Arc::clone(&house.clock) as Arc<dyn Clock>);
         let from_the_start = vec![Arc::clone(&anew) as Arc<dyn Follows>];
