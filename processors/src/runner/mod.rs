@@ -7,9 +7,11 @@
 mod activate;
 mod control;
 mod place;
+mod saving;
 mod status;
 mod succession;
 mod ticker;
+mod turn;
 
 pub use activate::activate_missing;
 pub use control::{Decisions, read_decisions};
