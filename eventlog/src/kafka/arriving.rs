@@ -16,7 +16,7 @@ use schemas::codec::{self, Catalogue};
 
 use super::lineage::{self, Lineage, NO_TOPIC};
 use super::produce::{Message, Sender};
-use super::{Kafka, Options, blocking, contact, failed, progress, states, topics, watermarks};
+use super::{Kafka, Options, admin, blocking, contact, failed, progress, states, topics, watermarks};
 use crate::moving::{self, Carriable, Saved};
 use crate::shelf::InMemory;
 use crate::{Entry, Layout, LogError, Offset, Partition, Standing, Topic};
@@ -123,13 +123,16 @@ impl Arriving {
             let empty = (0..some).map(|_| Message::of(&name, partition, b"", b""));
             self.send((topic, partition), empty).await?;
         }
-        let (admin, asking) = topics::admin(&self.options)?;
         let mut before = TopicPartitionList::new();
         let offset = rdkafka::Offset::Offset(start);
         before
             .add_partition_offset(&name, i32::from(partition), offset)
             .map_err(|e| failed(&e))?;
-        let deleted = admin.delete_records(&before, &asking).await.map_err(|e| failed(&e))?;
+        let before = &before;
+        let deleted = admin::ask(&self.options, |it| async move {
+            it.client.delete_records(before, &it.asking).await
+        });
+        let deleted = deleted.await?;
         for element in deleted.elements() {
             element.error().map_err(|e| failed(&e))?;
         }

@@ -9,14 +9,13 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaErrorCode;
 use schemas::derived::Incarnation;
 use schemas::ids::EventId;
 use tokio::time::Instant;
 
-use super::contact::Reader;
+use super::contact::{self, Reader};
 use super::produce::{Message, Sender};
-use super::{Options, failed, topics, watermarks};
+use super::{Options, admin, failed, is_not_reached, watermarks};
 use crate::{LogError, Standing};
 
 /// The key of its records.
@@ -69,7 +68,7 @@ impl Lineage {
 /// What was said last. The topic is there.
 pub(super) fn read(client: &Reader, options: &Options) -> Result<Option<Lineage>, LogError> {
     let topic = options.lineage();
-    let (start, end) = watermarks(client, &topic, 0, options.timeout).map_err(|e| failed(&e))?;
+    let (start, end) = watermarks(client, &topic, 0, options.failover).map_err(|e| failed(&e))?;
     if start == end {
         return Ok(None);
     }
@@ -77,11 +76,12 @@ pub(super) fn read(client: &Reader, options: &Options) -> Result<Option<Lineage>
     let from = rdkafka::Offset::Offset(start);
     there.add_partition_offset(&topic, 0, from).map_err(|e| failed(&e))?;
     client.assign(&there).map_err(|e| failed(&e))?;
-    let (mut last, until) = (None, Instant::now() + options.timeout);
+    let (mut last, until) = (None, Instant::now() + options.failover);
     while Instant::now() < until {
         match client.poll(options.timeout) {
             Some(Ok(message)) => last = message.payload().map(Lineage::parse).transpose()?.or(last),
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(last),
+            Some(Err(error)) if contact::passes(&error) || is_not_reached(&error) => {}
             Some(Err(error)) => return Err(failed(&error)),
             None => {}
         }
@@ -91,19 +91,13 @@ pub(super) fn read(client: &Reader, options: &Options) -> Result<Option<Lineage>
 
 /// Says it, durably; the topic is made where it is not there.
 pub(super) async fn write(options: &Options, lineage: &Lineage, replication: u8) -> Result<(), LogError> {
-    let (admin, asking) = topics::admin(options)?;
     let name = options.lineage();
     let copies = TopicReplication::Fixed(i32::from(replication.max(1)));
     let mut topic = NewTopic::new(&name, 1, copies).set("cleanup.policy", "compact");
     if replication > 2 {
         topic = topic.set("min.insync.replicas", "2");
     }
-    for made in admin.create_topics([&topic], &asking).await.map_err(|e| failed(&e))? {
-        match made {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((name, code)) => return Err(LogError::Unavailable(format!("{name} cannot be made: {code}"))),
-        }
-    }
+    admin::create(options, &[topic]).await?;
     let text = lineage.text();
     let message = Message::of(&name, 0, KEY, text.as_bytes());
     let sender = Sender::open(&options.access, options.producer())?;

@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::metadata::MetadataTopic;
-use rdkafka::types::RDKafkaErrorCode;
 use schemas::ids::EventId;
 
-use super::contact::{self, Contact};
 use super::lineage::{self, Lineage};
-use super::{Options, blocking, failed, native};
+use super::{Options, admin, blocking, contact, native};
 use crate::{Layout, LogError, Standing, Topic};
 
 /// How long to wait before the brokers are asked again.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic as it should be.
 struct Wanted {
@@ -223,22 +221,19 @@ pub async fn apply(options: &Options) -> Result<Vec<Drift>, LogError> {
         .and_then(|n| u16::try_from(*n).ok())
         .unwrap_or(options.partitions);
     let wanted = wanted(options, partitions, false);
-    let (admin, asking) = admin(options)?;
-    make(options, (&admin, &asking), &wanted, &found).await?;
-    drift(&admin, &asking, &wanted, &look(options).await?).await
+    make(options, &wanted, &found).await?;
+    drift(options, &wanted, &look(options).await?).await
 }
 
 /// Makes all topics for a log that is carried here. There are none yet.
 pub(super) async fn make_for_arrival(options: &Options, journal: u16) -> Result<Found, LogError> {
-    let (admin, asking) = admin(options)?;
     let wanted = wanted(options, journal, true);
-    make(options, (&admin, &asking), &wanted, &look(options).await?).await?;
+    make(options, &wanted, &look(options).await?).await?;
     look(options).await
 }
 
 /// Gives the topics of a log that was carried here the settings of one that serves.
 pub(super) async fn settle(options: &Options, journal: u16) -> Result<(), LogError> {
-    let (admin, asking) = admin(options)?;
     let wanted = wanted(options, journal, false);
     let settings: Vec<AlterConfig<'_>> = wanted
         .iter()
@@ -248,12 +243,16 @@ pub(super) async fn settle(options: &Options, journal: u16) -> Result<(), LogErr
             settings.fold(change, |change, (name, value)| change.set(name, value))
         })
         .collect();
-    for altered in admin.alter_configs(&settings, &asking).await.map_err(|e| failed(&e))? {
+    let settings = settings.as_slice();
+    let altered = admin::ask(options, |it| async move {
+        it.client.alter_configs(settings, &it.asking).await
+    });
+    for altered in altered.await? {
         altered.map_err(|(topic, code)| LogError::Unavailable(format!("the settings of {topic:?}: {code}")))?;
     }
-    let until = tokio::time::Instant::now() + options.timeout;
+    let until = tokio::time::Instant::now() + options.failover;
     loop {
-        let drift = drift(&admin, &asking, &wanted, &look(options).await?).await?;
+        let drift = drift(options, &wanted, &look(options).await?).await?;
         match drift.first() {
             None => return Ok(()),
             Some(drift) if tokio::time::Instant::now() > until => return Err(LogError::Unavailable(drift.to_string())),
@@ -267,38 +266,12 @@ pub(super) async fn delete(options: &Options, names: &[String]) -> Result<(), Lo
     if names.is_empty() {
         return Ok(());
     }
-    let (admin, asking) = admin(options)?;
-    let all: Vec<&str> = names.iter().map(String::as_str).collect();
-    for deleted in admin.delete_topics(&all, &asking).await.map_err(|e| failed(&e))? {
-        match deleted {
-            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
-            Err((name, code)) => return Err(LogError::Unavailable(format!("{name} cannot be deleted: {code}"))),
-        }
-    }
+    admin::delete(options, names).await?;
     let gone = |found: &Found| names.iter().all(|name| !found.partitions.contains_key(name));
     until(options, gone, "deleted topics do not go").await
 }
 
-/// What administers topics, and how long it may take.
-pub(super) fn admin(options: &Options) -> Result<(AdminClient<Contact>, AdminOptions), LogError> {
-    let mut config = options.consumer();
-    config.remove("enable.partition.eof");
-    options.access.apply(&mut config)?;
-    let contact = Contact::new(&options.access);
-    let admin: AdminClient<Contact> = config.create_with_context(contact.clone()).map_err(|e| failed(&e))?;
-    contact.introduce(admin.inner())?;
-    let asking = AdminOptions::new()
-        .request_timeout(Some(options.timeout))
-        .operation_timeout(Some(options.timeout));
-    Ok((admin, asking))
-}
-
-async fn make(
-    options: &Options,
-    (admin, asking): (&AdminClient<Contact>, &AdminOptions),
-    wanted: &[Wanted],
-    found: &Found,
-) -> Result<(), LogError> {
+async fn make(options: &Options, wanted: &[Wanted], found: &Found) -> Result<(), LogError> {
     let missing: Vec<NewTopic<'_>> = wanted
         .iter()
         .filter(|topic| !found.partitions.contains_key(&topic.name))
@@ -312,13 +285,7 @@ async fn make(
         })
         .collect();
     if !missing.is_empty() {
-        for made in admin.create_topics(&missing, asking).await.map_err(|e| failed(&e))? {
-            match made {
-                // Another process made it at the same moment.
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(LogError::Unavailable(format!("{name} cannot be made: {code}"))),
-            }
-        }
+        admin::create(options, &missing).await?;
         let whole = |found: &Found| {
             let mut wanted = wanted.iter();
             wanted.all(|w| found.partitions.get(&w.name) == Some(&w.partitions))
@@ -345,17 +312,16 @@ async fn until(options: &Options, done: impl Fn(&Found) -> bool, late: &str) -> 
         }
     };
     let late = |_| LogError::Unavailable(late.to_owned());
-    tokio::time::timeout(options.timeout, looking).await.map_err(late)
+    tokio::time::timeout(options.failover, looking).await.map_err(late)
 }
 
-async fn drift(
-    admin: &AdminClient<Contact>,
-    asking: &AdminOptions,
-    wanted: &[Wanted],
-    found: &Found,
-) -> Result<Vec<Drift>, LogError> {
+async fn drift(options: &Options, wanted: &[Wanted], found: &Found) -> Result<Vec<Drift>, LogError> {
     let names: Vec<ResourceSpecifier<'_>> = wanted.iter().map(|w| ResourceSpecifier::Topic(&w.name)).collect();
-    let described = admin.describe_configs(&names, asking).await.map_err(|e| failed(&e))?;
+    let names = names.as_slice();
+    let described = admin::ask(options, |it| async move {
+        it.client.describe_configs(names, &it.asking).await
+    });
+    let described = described.await?;
     let mut drift = Vec::new();
     for (wanted, described) in wanted.iter().zip(described) {
         let config = described.map_err(|code| LogError::Unavailable(format!("{}: {code}", wanted.name)))?;
