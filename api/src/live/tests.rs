@@ -23,7 +23,7 @@ use super::feed::{Feed, Frame, Scope};
 use crate::server::{ServerLimits, serve};
 use crate::testing::{House, NOW, alert_id, patient};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 type Socket = WebSocketStream<TcpStream>;
 
