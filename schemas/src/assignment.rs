@@ -207,11 +207,11 @@ impl Owners {
 mod tests {
     use super::*;
 
-    const fn t(n: i64) -> Timestamp {
+    pub(super) const fn t(n: i64) -> Timestamp {
         Timestamp(n)
     }
 
-    fn p(id: &str) -> Option<PatientId> {
+    pub(super) fn p(id: &str) -> Option<PatientId> {
         (!id.is_empty()).then(|| PatientId::new(id).unwrap())
     }
 

@@ -1,14 +1,18 @@
 //! What brokers are asked to do with topics: again, where they do not say in time that it is done.
 
+use std::time::Duration;
+
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::time::{Instant, sleep};
 
 use super::contact::Contact;
-use super::topics::PAUSE;
 use super::{Options, failed, is_answered_soon};
 use crate::LogError;
+
+/// How long to wait before the brokers are asked again.
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// A client that asks, and how long each answer may take.
 pub(super) struct Admin {

@@ -65,7 +65,7 @@ impl Contact {
         token::from_file(file, SystemClock.now())
     }
 
-    /// What there was last, if anything.
+    /// What was wrong last, if anything was.
     pub(super) fn last(&self) -> Option<Trouble> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

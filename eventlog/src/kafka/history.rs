@@ -245,12 +245,15 @@ mod tests {
 
     const JOURNAL: At = (Topic::Journal, 0);
 
-    /// A broker of the client library itself, which can be away whenever it is said, with one record.
-    fn broker() -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, Options) {
+    /// A broker of the client library itself that holds one record and is away.
+    fn away() -> (
+        MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
+        String,
+        Client,
+    ) {
         let broker = MockCluster::new(1).unwrap();
         let options = Options {
             brokers: broker.bootstrap_servers(),
-            failover: Duration::from_secs(60),
             ..Options::default()
         };
         let journal = options.topic(Topic::Journal);
@@ -260,19 +263,17 @@ mod tests {
         let record = BaseRecord::to(&journal).partition(0).key("p1").payload("a reading");
         producer.send(record).map_err(|(error, _)| error).unwrap();
         producer.flush(options.failover).unwrap();
-        (broker, options)
+        broker.broker_down(-1).unwrap();
+        let client = History::new(&options).unwrap().client(JOURNAL, 0).unwrap();
+        (broker, journal, client)
     }
 
     #[test]
     fn a_moment_in_which_no_broker_is_reached_is_waited_for() {
-        let (broker, options) = broker();
-        broker.broker_down(-1).unwrap();
-        let history = History::new(&options).unwrap();
-        let mut client = history.client(JOURNAL, 0).unwrap();
+        let (broker, journal, mut client) = away();
         let contact = Arc::clone(client.consumer.context());
-        let journal = options.topic(Topic::Journal);
         let read = thread::scope(|scope| {
-            let reading = scope.spawn(|| client.read(&journal, JOURNAL, 0, options.failover));
+            let reading = scope.spawn(|| client.read(&journal, JOURNAL, 0, Duration::from_secs(60)));
             // What the client says then, one after the other: this broker is not reached, and so none is.
             while contact.last().is_none() && !reading.is_finished() {
                 thread::sleep(Duration::from_millis(5));
@@ -286,11 +287,8 @@ mod tests {
 
     #[test]
     fn a_log_without_brokers_is_given_up_when_patience_ends() {
-        let (broker, options) = broker();
-        broker.broker_down(-1).unwrap();
-        let history = History::new(&options).unwrap();
-        let mut client = history.client(JOURNAL, 0).unwrap();
-        let read = client.read(&options.topic(Topic::Journal), JOURNAL, 0, Duration::from_millis(300));
+        let (_broker, journal, mut client) = away();
+        let read = client.read(&journal, JOURNAL, 0, Duration::from_millis(300));
         assert!(read.is_err(), "{:?}", read.ok());
     }
 }

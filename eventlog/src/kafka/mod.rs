@@ -3,9 +3,10 @@
 //! [`produce`] writes and waits for the brokers' word ([`lane`]: for its turn before that), [`tail`] keeps what has just
 //! come for everyone who follows, [`history`] reads what is older, [`place`] is a processor's place by the origin rule
 //! ([`crate::origin`]): outputs, then states, then the position, each durable before the next. [`progress`] tells every
-//! process how far places have come. [`topics`] makes and checks topics, [`admin`] asks for that. [`access`] is how brokers know us and we know
-//! them, [`contact`] what all clients have in common. [`frames`] puts a registry's ids into what is stored, and ours into
-//! what is read; [`standby`] computes what others say and is silent until they are. [`raw`] reads topics that others fill.
+//! process how far places have come. [`topics`] makes and checks topics, [`admin`] asks for that. [`access`] is how
+//! brokers know us and we know them, [`contact`] what all clients have in common. [`frames`] puts a registry's ids into what
+//! is stored, and ours into what is read; [`standby`] computes what others say and is silent until they are. [`raw`] reads
+//! topics that others fill.
 //!
 //! Threads of the client library do the network; what waits for them does so in threads that may block.
 

@@ -1,19 +1,16 @@
 //! Topics: made where they are missing, compared where they are there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rdkafka::admin::{AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::metadata::MetadataTopic;
 use schemas::ids::EventId;
 
+use super::admin::{self, PAUSE};
 use super::lineage::{self, Lineage};
-use super::{Options, admin, blocking, contact, native};
+use super::{Options, blocking, contact, native};
 use crate::{Layout, LogError, Standing, Topic};
-
-/// How long to wait before the brokers are asked again.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic as it should be.
 struct Wanted {

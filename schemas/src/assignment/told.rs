@@ -180,14 +180,7 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const fn t(n: i64) -> Timestamp {
-        Timestamp(n)
-    }
-
-    fn p(id: &str) -> Option<PatientId> {
-        (!id.is_empty()).then(|| PatientId::new(id).unwrap())
-    }
+    use crate::assignment::tests::{p, t};
 
     #[test]
     fn a_patients_journal_is_looked_at_as_of_a_place_in_it() {
